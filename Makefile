@@ -1,0 +1,37 @@
+# make demo | test | check | real: each sets up what it needs in .venv; nothing else is to be typed.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DEMO   ?= demo
+READY  := $(VENV)/.ready
+
+.PHONY: demo test check format real clean
+
+# Torch is pinned in constraints.txt and named here, so that pip takes the CPU build that the constraint points at.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e ".[dev]"
+	touch $@
+
+demo: $(READY)
+	$(BIN)/tomostain demo $(DEMO)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+real: $(READY)
+	$(BIN)/python tests/real/run_real.py real
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

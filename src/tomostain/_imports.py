@@ -1,0 +1,56 @@
+"""Late imports: a plug by its name, an optional package by its extra."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A half-sentence that names the known word closest to ``word``, or all known words."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
+
+
+def pick(name: str, table: Mapping[str, Any], *, trust: bool = True) -> Any:
+    """The object that ``name`` stands for in ``table``, or ``"package.module:name"`` from anywhere.
+
+    Raises
+    ------
+    ValueError
+        The name is not in the table (the nearest one is told), its module has no such name, or the name would import
+        code from elsewhere while ``trust`` is false.
+    """
+    if name in table:
+        return table[name]
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ValueError(f"{name!r} is not known here; {nearest(name, table)}")
+    if not trust:
+        raise ValueError(f"{name!r} would import code of its own; pass trust=True if you trust where it comes from")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name!r} cannot be imported: {error}") from None
+
+
+def require(package: str, *, extra: str) -> ModuleType:
+    """Import an optional package, or say which extra brings it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        The package is not installed; the message holds the command that installs it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package.partition(".")[0]:
+            raise
+        raise ModuleNotFoundError(
+            f"{package} is needed here; install it with: pip install 'tomostain[{extra}]'"
+        ) from None

@@ -1,0 +1,101 @@
+"""A lazy array with its Grid: Volume (z, y, x[, colour]) and Slide (y, x, colour)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tomostain.images.geometry import Grid
+
+Array = npt.NDArray[Any]
+
+
+class LazyArray(Protocol):
+    """What a reader hands out: knows shape and dtype, reads only the window it is indexed with."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, window: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A volume somewhere on disk: (z, y, x) grey values, or (z, y, x, 3) uint8 colours.
+
+    ``volume[window]`` reads that window and nothing else, and returns an ndarray.
+    """
+
+    array: LazyArray
+    grid: Grid
+    name: str
+    stain: str | None = None
+
+    def __post_init__(self) -> None:
+        if tuple(self.array.shape[:3]) != self.grid.shape:
+            raise ValueError(f"{self.name}: the array is {self.array.shape}, its grid {self.grid.shape}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.array.dtype)
+
+    @property
+    def is_colour(self) -> bool:
+        return len(self.shape) == 4
+
+    def __getitem__(self, window: Any) -> Array:
+        return np.asarray(self.array[window])
+
+
+@dataclass(frozen=True, eq=False)
+class Slide:
+    """A stained section as the scanner wrote it: (y, x, 3) uint8 RGB and its pixel size."""
+
+    array: LazyArray
+    grid: Grid
+    name: str
+    stain: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.array.shape)
+
+    @property
+    def pixel_um(self) -> tuple[float, float]:
+        """Pixel size (y, x) in um."""
+        y, x = self.grid.spacing_um
+        return y, x
+
+    def __getitem__(self, window: Any) -> Array:
+        return np.asarray(self.array[window])
+
+
+@dataclass(frozen=True, eq=False)
+class ColourLast:
+    """A lazy (c, z, y, x) array seen as (z, y, x, c): the one place where OME-Zarr's axis order is crossed."""
+
+    source: LazyArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.source.shape[1:], self.source.shape[0])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.source.dtype)
+
+    def __getitem__(self, window: Any, /) -> Any:
+        where = window if isinstance(window, tuple) else (window,)
+        if any(part is Ellipsis for part in where):
+            raise TypeError("a colour volume is indexed with [z, y, x] or [z, y, x, c], without an ellipsis")
+        space, colour = where[:3], where[3] if len(where) > 3 else slice(None)
+        block = np.asarray(self.source[(colour, *space)])
+        return block if isinstance(colour, int) else np.moveaxis(block, 0, -1)

@@ -1,0 +1,139 @@
+"""Move images between slide and volume: planes cut through a volume, slides averaged down to the CT's voxel size.
+
+Colours are averaged as light: sRGB values are turned into linear light, averaged, and turned back (IEC 61966-2-1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from tomostain.images.geometry import Floats, Grid, Placement, Plane
+from tomostain.images.image import LazyArray, Slide, Volume
+
+RGB = npt.NDArray[np.uint8]
+Linear = npt.NDArray[np.float32]
+
+
+def _linear_table() -> npt.NDArray[np.float32]:
+    value = np.arange(256) / 255.0
+    light: npt.NDArray[np.float32] = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(
+        np.float32
+    )
+    return light
+
+
+_TO_LINEAR = _linear_table()
+_TO_LINEAR.setflags(write=False)
+
+
+def to_linear(rgb: RGB) -> Linear:
+    """uint8 sRGB -> linear light in [0, 1], float32, same shape."""
+    linear: Linear = _TO_LINEAR[rgb]
+    return linear
+
+
+def to_srgb(linear: npt.NDArray[Any]) -> RGB:
+    """Linear light in [0, 1] (clipped) -> uint8 sRGB, rounded half up, same shape."""
+    light = np.clip(linear, 0.0, 1.0)
+    value = np.where(light <= 0.0031308, light * 12.92, 1.055 * np.power(light, 1 / 2.4) - 0.055)
+    rgb: RGB = np.floor(value * 255.0 + 0.5).astype(np.uint8)
+    return rgb
+
+
+def area_average(rgb: RGB, factor: int) -> Linear:
+    """Mean over ``factor`` x ``factor`` pixels: (y, x, 3) uint8 -> (y // factor, x // factor, 3) linear light."""
+    rows, columns = rgb.shape[0] // factor, rgb.shape[1] // factor
+    light = to_linear(rgb[: rows * factor, : columns * factor])
+    mean: Linear = light.reshape(rows, factor, columns, factor, 3).mean(axis=(1, 3), dtype=np.float32)
+    return mean
+
+
+def sample_volume(
+    array: LazyArray, grid: Grid, points_um: Floats, *, order: Literal[0, 1] = 1, fill: float = np.nan
+) -> npt.NDArray[np.float32]:
+    """Values of a (z, y, x) volume at world points (..., 3): float32 (...,), ``fill`` outside the volume.
+
+    Reads only the box that holds the points. ``order`` is the spline order (0 nearest, 1 linear).
+    """
+    where = grid.index_of(points_um)
+    flat = where.reshape(-1, 3)
+    last = np.asarray(grid.shape) - 1
+    inside = np.all((flat >= -0.5) & (flat <= last + 0.5), axis=1)
+    values = np.full(len(flat), fill, dtype=np.float32)
+    if not inside.any():
+        return values.reshape(where.shape[:-1])
+    wanted = np.clip(flat[inside], 0, last)
+    start = np.maximum(np.floor(wanted.min(axis=0)).astype(int) - 1, 0)
+    stop = np.minimum(np.ceil(wanted.max(axis=0)).astype(int) + 2, last + 1)
+    box = np.asarray(array[tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))], dtype=np.float32)
+    values[inside] = ndimage.map_coordinates(box, (wanted - start).T, order=order, mode="nearest")
+    return values.reshape(where.shape[:-1])
+
+
+def plane_of(
+    volume: Volume, plane: Plane, *, planes: int = 1, step_um: float | None = None, order: Literal[0, 1] = 1
+) -> npt.NDArray[np.float32]:
+    """Cut a slab of parallel planes out of a volume: (planes, y, x) float32, NaN outside the volume.
+
+    The slab is centred on ``plane``; its planes lie ``step_um`` apart (default: the plane's own spacing).
+    """
+    step = plane.spacing_um if step_um is None else step_um
+    offsets = (np.arange(planes) - (planes - 1) / 2) * step
+    cuts = [sample_volume(volume.array, volume.grid, plane.points_um(offset), order=order) for offset in offsets]
+    return np.stack(cuts)
+
+
+def slide_on_plane(slide: Slide, placement: Placement, plane: Plane) -> tuple[RGB, npt.NDArray[np.bool_]]:
+    """The slide averaged down onto a plane's raster: (y, x, 3) uint8 and where the slide covers it, (y, x) bool.
+
+    Whole blocks of slide pixels are averaged in linear light down to about half the plane's spacing, then each plane
+    pixel takes the mean of four points half a pixel apart: together the area average over the plane pixel. In a pixel
+    the deformation is taken as constant.
+    """
+    step_um = float(np.mean([np.linalg.norm(placement.step_y_um), np.linalg.norm(placement.step_x_um)]))
+    factor = max(1, round(plane.spacing_um / step_um / 2))
+    light = _averaged(slide.array, factor)
+    total = np.zeros((*plane.shape, 3), dtype=np.float32)
+    covered = np.ones(plane.shape, dtype=bool)
+    centres_px = placement.volume_um_to_slide_px(plane.points_um())
+    to_px = np.linalg.pinv(np.asarray([placement.step_y_um, placement.step_x_um]))
+    for down, right in ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25)):
+        shift_um = plane.spacing_um * (down * np.asarray(plane.down) + right * np.asarray(plane.right))
+        at_px = centres_px + shift_um @ to_px
+        covered &= _within(at_px, placement.slide_shape)
+        nodes = np.moveaxis((at_px - (factor - 1) / 2) / factor, -1, 0)
+        for channel in range(3):
+            total[..., channel] += ndimage.map_coordinates(light[..., channel], nodes, order=1, mode="nearest")
+    return to_srgb(total / 4), covered
+
+
+def mask_on_plane(mask: LazyArray, placement: Placement, plane: Plane) -> npt.NDArray[np.float32]:
+    """Share of each plane pixel that a slide mask covers: (y, x) in [0, 1].
+
+    ``mask`` is (y, x), non-zero where set, over the whole slide; it may be coarser than the slide.
+    """
+    scale = np.asarray(mask.shape[:2]) / np.asarray(placement.slide_shape)
+    step_um = float(np.linalg.norm(placement.step_y_um)) / float(scale[0])
+    share = (np.asarray(mask[:, :]) > 0).astype(np.float32)
+    width = max(1, round(plane.spacing_um / step_um))
+    share = ndimage.uniform_filter(share, size=width, mode="nearest")
+    at_px = (placement.volume_um_to_slide_px(plane.points_um()) + 0.5) * scale - 0.5
+    return ndimage.map_coordinates(share, np.moveaxis(at_px, -1, 0), order=1, mode="nearest").astype(np.float32)
+
+
+def _averaged(array: LazyArray, factor: int, *, rows_at_once: int = 2048) -> Linear:
+    """Block means of a lazy slide in linear light, read in bands of whole blocks."""
+    band = max(factor, rows_at_once // factor * factor)
+    bands = [area_average(np.asarray(array[start : start + band]), factor) for start in range(0, array.shape[0], band)]
+    return np.concatenate([band for band in bands if band.shape[0]])
+
+
+def _within(at_px: npt.NDArray[np.float64], shape: Sequence[int]) -> npt.NDArray[np.bool_]:
+    limit = np.asarray(shape[:2]) - 0.5
+    inside: npt.NDArray[np.bool_] = np.all((at_px >= -0.5) & (at_px <= limit), axis=-1)
+    return inside

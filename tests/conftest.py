@@ -1,0 +1,31 @@
+"""What every test may ask for: small volumes, and the folder of real images where there is one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomostain.images.geometry import Grid
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260911)
+
+
+@pytest.fixture
+def ct_grid():
+    return Grid((40, 70, 90), (5.0, 5.0, 5.0), (2.5, -5.0, 10.0))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real images and weights; tests that need it are skipped, loudly, where it is not."""
+    stated = os.environ.get("TOMOSTAIN_SHARED")
+    folder = Path(stated) if stated else Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"REAL IMAGES NOT FOUND: set TOMOSTAIN_SHARED, or put them at {folder}")
+    return folder
