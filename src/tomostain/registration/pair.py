@@ -1,0 +1,192 @@
+"""A Pair: CT plane (or slab) and stain on one Grid, with what may be believed of it; kept as NAME.pair.zarr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+
+from tomostain.images.geometry import Grid, Placement, Plane
+from tomostain.images.image import Slide, Volume
+from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
+
+FORMAT = "tomostain-pair"
+SUFFIX = ".pair.zarr"
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One section and the CT it was cut from, pixel on pixel.
+
+    ``ct`` is (planes, y, x) float32 in the volume's own values, ``stain`` (y, x, 3) uint8 sRGB, ``mask`` (y, x) bool
+    (True where both exist), ``confidence`` (y, x) float32 in [0, 1]. ``grid`` is the plane's raster (um).
+    """
+
+    ct: npt.NDArray[np.float32]
+    stain: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.bool_]
+    confidence: npt.NDArray[np.float32]
+    grid: Grid
+    specimen: str
+    name: str
+    stain_name: str = "toluidine blue"
+    plane: Plane | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.grid.shape
+        found = {"ct": self.ct.shape[1:], "stain": self.stain.shape[:2], "mask": self.mask.shape}
+        found["confidence"] = self.confidence.shape
+        wrong = {name: there for name, there in found.items() if tuple(there) != shape}
+        if wrong or self.ct.ndim != 3 or self.stain.shape[2:] != (3,):
+            raise ValueError(f"pair {self.name}: CT and stain must share one raster {shape}; {wrong or 'wrong axes'}")
+        if not self.specimen:
+            raise ValueError(f"pair {self.name} names no specimen; pass --specimen, so that no animal is split")
+        if not self.mask.any():
+            raise ValueError(f"pair {self.name}: the mask leaves no pixel; check the placement and the exclude mask")
+        inside = self.ct[:, self.mask]
+        if not np.isfinite(inside).all():
+            raise ValueError(f"pair {self.name}: the CT has NaN or infinite values inside the mask; mask or mend them")
+        if inside.min() == inside.max():
+            raise ValueError(
+                f"pair {self.name}: the CT is constant ({inside.min():g}) inside the mask; nothing to learn"
+            )
+
+    @property
+    def weight(self) -> npt.NDArray[np.float32]:
+        """What losses and metrics weigh each pixel with: mask x confidence, (y, x) float32."""
+        return self.mask * self.confidence
+
+    @property
+    def central_ct(self) -> npt.NDArray[np.float32]:
+        """The CT plane that the stain lies in: (y, x) float32."""
+        central: npt.NDArray[np.float32] = self.ct[self.ct.shape[0] // 2]
+        return central
+
+
+def make_pair(
+    volume: Volume,
+    slide: Slide,
+    placement: Placement,
+    *,
+    specimen: str,
+    name: str,
+    planes: int = 1,
+    exclude: npt.NDArray[Any] | None = None,
+    stain_name: str = "toluidine blue",
+) -> Pair:
+    """Cut the CT where the slide was cut and average the slide down to the CT's voxel size.
+
+    ``planes`` is the number of CT planes, a voxel apart, centred on the section. ``exclude`` is a slide mask (y, x),
+    non-zero where the slide must not be believed (markers, folds); it lowers the confidence by the share covered.
+
+    Raises
+    ------
+    ValueError
+        The placement belongs to a slide of another size, or slide and volume do not overlap.
+    """
+    if tuple(slide.shape[:2]) != placement.slide_shape:
+        raise ValueError(
+            f"{slide.name} is {slide.shape[0]} x {slide.shape[1]} px but its placement was made for "
+            f"{placement.slide_shape[0]} x {placement.slide_shape[1]}; use the placement of this slide"
+        )
+    plane = placement.plane(float(min(volume.grid.spacing_um)))
+    ct = plane_of(volume, plane, planes=planes)
+    stain, covered = slide_on_plane(slide, placement, plane)
+    mask = covered & np.isfinite(ct).all(axis=0)
+    if not mask.any():
+        raise ValueError(f"{slide.name} does not meet {volume.name} where the placement puts it; check the placement")
+    confidence = np.ones(plane.shape, dtype=np.float32)
+    if exclude is not None:
+        confidence -= np.clip(mask_on_plane(exclude, placement, plane), 0.0, 1.0)
+        mask &= confidence > 0
+    return Pair(
+        ct=np.where(np.isfinite(ct), ct, np.float32(np.median(ct[:, mask]) if mask.any() else 0.0)),
+        stain=stain,
+        mask=mask,
+        confidence=confidence,
+        grid=plane.grid,
+        specimen=specimen,
+        name=name,
+        stain_name=stain_name,
+        plane=plane,
+    )
+
+
+def save_pair(pair: Pair, path: Path) -> Path:
+    """Write a pair as a Zarr v3 group; its attributes, written last, make it whole."""
+    root = zarr.open_group(path, mode="w", zarr_format=3)
+    arrays: dict[str, npt.NDArray[Any]] = {"ct": pair.ct, "stain": pair.stain}
+    arrays |= {"mask": pair.mask.astype(np.uint8), "confidence": pair.confidence}
+    for name, values in arrays.items():
+        chunk = tuple(min(n, 512) for n in values.shape)
+        root.create_array(name, data=np.ascontiguousarray(values), chunks=chunk, compressors=ZstdCodec(level=3))
+    root.attrs.update(
+        {
+            "format": FORMAT,
+            "version": 1,
+            "specimen": pair.specimen,
+            "name": pair.name,
+            "stain_name": pair.stain_name,
+            "spacing_um": list(pair.grid.spacing_um),
+            "origin_um": list(pair.grid.origin_um),
+            "plane": pair.plane.to_json() if pair.plane else None,
+            "notes": json.loads(json.dumps(dict(pair.notes))),
+        }
+    )
+    return Path(path)
+
+
+def load_pair(path: Path) -> Pair:
+    """Read a pair.
+
+    Raises
+    ------
+    ValueError
+        The folder is not a pair, or an unfinished one.
+    """
+    path = Path(path)
+    try:
+        root = zarr.open_group(path, mode="r")
+        about: dict[str, Any] = dict(root.attrs)
+        if about.get("format") != FORMAT:
+            raise ValueError("it has no pair attributes, so it was not written to the end")
+        stored: dict[str, Any] = {name: root[name] for name in ("ct", "stain", "mask", "confidence")}
+        arrays = {name: np.asarray(array[...]) for name, array in stored.items()}
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a readable pair ({error}); make it again with `tomostain pair`") from None
+    plane = about["plane"]
+    return Pair(
+        ct=arrays["ct"],
+        stain=arrays["stain"],
+        mask=arrays["mask"].astype(bool),
+        confidence=arrays["confidence"],
+        grid=Grid(arrays["mask"].shape, tuple(about["spacing_um"]), tuple(about["origin_um"])),
+        specimen=str(about["specimen"]),
+        name=str(about["name"]),
+        stain_name=str(about["stain_name"]),
+        plane=Plane.from_json(plane) if plane else None,
+        notes=about["notes"],
+    )
+
+
+def pairs_in(folder: Path) -> list[Path]:
+    """All pairs below a folder, in the order of their names (``folder`` may itself be a pair).
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    folder = Path(folder)
+    found = [folder] if folder.name.endswith(SUFFIX) else sorted(folder.rglob(f"*{SUFFIX}"))
+    if not found or not found[0].is_dir():
+        raise FileNotFoundError(f"{folder} holds no *{SUFFIX}; make pairs with `tomostain pair`")
+    return found
