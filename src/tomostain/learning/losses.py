@@ -1,0 +1,250 @@
+"""What is wrong with a translation: each loss is one function of a Translation and one line in LOSSES.
+
+All images are unit values, (b, c, y, x). Every pixelwise loss is a weighted mean: a pixel of weight 0 (masked) counts
+nothing, and a loss that looks at a neighbourhood leaves such pixels out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tomostain.learning.patches import Patch
+from tomostain.learning.ranges import luminance
+
+Net = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Translation:
+    """One batch on its way there and back. What a loss asks for is computed on first use, and only then.
+
+    ``here`` gives the CT that is painted, ``there`` the stain that is unpainted: the same patches where pairs are
+    used, different ones where they are not. ``painter`` goes CT -> stain, ``unpainter`` stain -> central CT plane;
+    the critics give one verdict per image patch, the stain's also given the CT where ``conditional``.
+    """
+
+    here: Patch
+    there: Patch
+    painter: Net
+    unpainter: Net | None = None
+    stain_critic: Net | None = None
+    ct_critic: Net | None = None
+    conditional: bool = False
+
+    @property
+    def ct(self) -> Tensor:
+        """The CT slab that is painted, (b, planes, y, x)."""
+        return self.here.ct
+
+    @property
+    def stain(self) -> Tensor:
+        """The true stain, (b, 3, y, x); 0 where its weight is 0."""
+        return self.there.stain
+
+    @property
+    def weight(self) -> Tensor:
+        """What is believed of the pair, (b, 1, y, x) in [0, 1]."""
+        return self.there.weight
+
+    @cached_property
+    def fake_stain(self) -> Tensor:
+        """CT -> stain, (b, 3, y, x)."""
+        return self.painter(self.ct)
+
+    @cached_property
+    def fake_ct(self) -> Tensor:
+        """Stain -> central CT plane, (b, 1, y, x)."""
+        return self._back(self.stain)
+
+    @cached_property
+    def cycled_ct(self) -> Tensor:
+        """CT -> stain -> central CT plane, (b, 1, y, x)."""
+        return self._back(self.fake_stain)
+
+    @cached_property
+    def cycled_stain(self) -> Tensor:
+        """Stain -> CT -> stain, (b, 3, y, x); a slab's planes all get the one CT plane that there is."""
+        return self.painter(self.fake_ct.expand(-1, self.ct.shape[1], -1, -1))
+
+    @cached_property
+    def judged_stain(self) -> Tensor:
+        """The stain critic's verdicts on the painted stain."""
+        if self.stain_critic is None:
+            raise ValueError("this loss needs a stain critic, and the method has none")
+        return self.stain_critic(self.shown_fake_stain)
+
+    @cached_property
+    def judged_ct(self) -> Tensor:
+        """The CT critic's verdicts on the unpainted CT."""
+        if self.ct_critic is None:
+            raise ValueError("this loss needs a CT critic, and the method has none; use cyclegan or paired_cyclegan")
+        return self.ct_critic(self.shown_fake_ct)
+
+    @property
+    def shown_fake_stain(self) -> Tensor:
+        """What the stain critic is shown of the painted stain: masked pixels grey, as in the true one."""
+        return self._with_ct(shown(self.fake_stain, self.here.weight), self.here)
+
+    @property
+    def shown_stain(self) -> Tensor:
+        """What the stain critic is shown of the true stain."""
+        return self._with_ct(shown(self.stain, self.there.weight), self.there)
+
+    @property
+    def shown_fake_ct(self) -> Tensor:
+        """What the CT critic is shown of the unpainted CT: masked pixels grey."""
+        return shown(self.fake_ct, self.there.weight)
+
+    @property
+    def shown_ct(self) -> Tensor:
+        """What the CT critic is shown of the true CT."""
+        return shown(self.here.central_ct, self.here.weight)
+
+    def _back(self, stain: Tensor) -> Tensor:
+        if self.unpainter is None:
+            raise ValueError("this loss needs a way back from stain to CT; use cyclegan or paired_cyclegan")
+        return self.unpainter(stain)
+
+    def _with_ct(self, stain: Tensor, patch: Patch) -> Tensor:
+        return torch.cat([patch.ct, stain], dim=1) if self.conditional else stain
+
+
+def shown(image: Tensor, weight: Tensor) -> Tensor:
+    """The image with all pixels of weight 0 set to 0 (grey)."""
+    return image * (weight > 0)
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of (b, c, y, x) values under (b, 1, y, x) weights; 0 where all weights are 0."""
+    return (values * weight).sum() / (weight.sum() * values.shape[1]).clamp_min(1e-8)
+
+
+def adversarial(t: Translation) -> Tensor:
+    """How far the stain critic is from taking the painted stain for real (least squares, Mao et al. 2017)."""
+    return (t.judged_stain - 1.0).square().mean()
+
+
+def adversarial_ct(t: Translation) -> Tensor:
+    """The same for CT unpainted from stain."""
+    return (t.judged_ct - 1.0).square().mean()
+
+
+def paired(t: Translation) -> Tensor:
+    """Mean absolute difference of the painted from the true stain (Isola et al. 2017), by weight."""
+    return weighted_mean((t.fake_stain - t.stain).abs(), t.weight)
+
+
+def squared(t: Translation) -> Tensor:
+    """Mean squared difference of the painted from the true stain, by weight.
+
+    Beside ``paired``, whose best guess is the median colour: where slides differ in dye, the mean is nearer to most.
+    """
+    return weighted_mean((t.fake_stain - t.stain).square(), t.weight)
+
+
+def paired_ct(t: Translation) -> Tensor:
+    """Mean absolute difference of the unpainted from the true CT, by weight."""
+    return weighted_mean((t.fake_ct - t.here.central_ct).abs(), t.weight)
+
+
+def pyramid(t: Translation) -> Tensor:
+    """Paired difference of images 2, 4 and 8 times coarser, averaged (Liu et al. 2022): small shifts cost little."""
+    fake, true, weight, total = t.fake_stain, t.stain, t.weight, t.weight.new_zeros(())
+    for _ in range(3):
+        coarse = functional.avg_pool2d(weight, 2)
+        fake, true = (functional.avg_pool2d(image * weight, 2) / coarse.clamp_min(1e-6) for image in (fake, true))
+        weight = coarse
+        total = total + weighted_mean((fake - true).abs(), weight)
+    return total / 3.0
+
+
+def cycle(t: Translation) -> Tensor:
+    """How far CT -> stain -> CT comes back from where it began (Zhu et al. 2017)."""
+    return weighted_mean((t.cycled_ct - t.here.central_ct).abs(), (t.here.weight > 0).float())
+
+
+def cycle_stain(t: Translation) -> Tensor:
+    """How far stain -> CT -> stain comes back from where it began."""
+    return weighted_mean((t.cycled_stain - t.stain).abs(), (t.there.weight > 0).float())
+
+
+def identity(t: Translation) -> Tensor:
+    """How much a generator changes what is already there (Zhu et al. 2017), asked both ways.
+
+    The painter is given the stain's grey for CT, the unpainter the CT as a grey stain. Of use where bright in CT is
+    bright in the stain; metal is bright in one and black in the other, so it is off by default.
+    """
+    grey = luminance(t.stain).expand(-1, t.ct.shape[1], -1, -1)
+    stain = weighted_mean((t.painter(grey) - t.stain).abs(), t.weight)
+    if t.unpainter is None:
+        return stain
+    same_ct = t.unpainter(shown(t.here.central_ct, t.here.weight).expand(-1, 3, -1, -1))
+    return stain + weighted_mean((same_ct - t.here.central_ct).abs(), (t.here.weight > 0).float())
+
+
+def greyscale(t: Translation) -> Tensor:
+    """Greyscale consistency with the true stain: difference of the luminances, each averaged over 3 x 3 pixels.
+
+    Luminance carries bone, metal and spaces, while hue varies with the batch of dye; the small average lets a
+    misplacement of a pixel pass. Masked pixels are left out of the averages.
+    """
+    grey, true = (_local_mean(luminance(s), t.weight, 3) for s in (t.fake_stain, t.stain))
+    return weighted_mean((grey - true).abs(), t.weight)
+
+
+def structure(t: Translation) -> Tensor:
+    """Greyscale consistency with the CT: 1 - squared correlation of the painted luminance with CT in 9 x 9 windows.
+
+    It asks that edges lie where the CT has edges, which holds however badly the slide was registered. The correlation
+    is squared, so its sign is free: metal is bright in CT and black in the stain, bone bright and pale. Windows count
+    the more, the further the standard deviation of their CT exceeds 0.14 (of half the CT range): noise in flat tissue
+    asks for nothing.
+    """
+    weight = (t.here.weight > 0).float()
+    grey, ct = luminance(t.fake_stain), t.here.central_ct
+    grey_mean, ct_mean = _local_mean(grey, weight, 9), _local_mean(ct, weight, 9)
+    grey_variance = (_local_mean(grey.square(), weight, 9) - grey_mean.square()).clamp_min(0.0)
+    ct_variance = (_local_mean(ct.square(), weight, 9) - ct_mean.square()).clamp_min(0.0)
+    covariance = _local_mean(grey * ct, weight, 9) - grey_mean * ct_mean
+    likeness = covariance.square() / ((grey_variance + 1e-3) * (ct_variance + 1e-3))
+    return weighted_mean(1.0 - likeness, weight * ct_variance.square() / (ct_variance.square() + 0.02**2))
+
+
+def _local_mean(image: Tensor, weight: Tensor, size: int) -> Tensor:
+    """Weighted mean over size x size windows, (b, 1, y, x)."""
+    total = functional.avg_pool2d(image * weight, size, 1, size // 2)
+    return total / functional.avg_pool2d(weight, size, 1, size // 2).clamp_min(1e-6)
+
+
+Loss = Callable[[Translation], Tensor]
+
+LOSSES: Mapping[str, Loss] = MappingProxyType(
+    {
+        "adversarial": adversarial,
+        "adversarial_ct": adversarial_ct,
+        "paired": paired,
+        "squared": squared,
+        "paired_ct": paired_ct,
+        "pyramid": pyramid,
+        "cycle": cycle,
+        "cycle_stain": cycle_stain,
+        "identity": identity,
+        "greyscale": greyscale,
+        "structure": structure,
+    }
+)
+
+CYCLIC = frozenset({"cycle", "cycle_stain", "identity"})
+"""Losses that need more passes through the generators; ``cycle_every`` can make them rarer."""
+
+
+def critic_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
+    """How far a critic is from telling 1 for real and 0 for painted: half the sum of both mean squares."""
+    return 0.5 * ((on_real - 1.0).square().mean() + on_fake.square().mean())

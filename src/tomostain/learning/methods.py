@@ -1,0 +1,90 @@
+"""A method is a set of nets and weighted losses: pix2pix, CycleGAN, and the paired CycleGAN between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from tomostain._imports import pick
+from tomostain.learning.losses import LOSSES, Loss
+
+
+@dataclass(frozen=True)
+class Method:
+    """Which nets are trained, on what, and what each loss weighs.
+
+    ``there_and_back`` adds the stain -> CT generator (and, where ``adversarial_ct`` weighs anything, its critic);
+    ``paired`` False draws CT and stain from unrelated places; ``conditional`` shows the stain critic the CT as well;
+    ``pooled`` shows the critics older painted images again.
+    """
+
+    weights: Mapping[str, float]
+    there_and_back: bool = True
+    paired: bool = True
+    conditional: bool = False
+    pooled: bool = True
+
+    def losses(self) -> dict[str, tuple[float, Loss]]:
+        """All losses that weigh anything: name -> (weight, function).
+
+        Raises
+        ------
+        ValueError
+            A loss is not known.
+        """
+        return {name: (weight, pick(name, LOSSES)) for name, weight in self.weights.items() if weight}
+
+    def reweighted(self, changes: Sequence[str]) -> Method:
+        """The method with some weights changed or added: ``("paired=50", "my.module:loss=2")``.
+
+        Raises
+        ------
+        ValueError
+            A change is not of the form name=number, negative, or names no loss.
+        """
+        weights = dict(self.weights)
+        for change in changes:
+            name, _, text = change.rpartition("=")
+            try:
+                weight = float(text)
+            except ValueError:
+                weight = -1.0
+            if not name or not 0.0 <= weight < float("inf"):
+                raise ValueError(f"{change!r} is not a loss weight; write name=number, such as paired=50")
+            pick(name, LOSSES)
+            weights[name] = weight
+        return replace(self, weights=MappingProxyType(weights))
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "pix2pix": Method(
+            MappingProxyType({"adversarial": 1.0, "paired": 100.0}),
+            there_and_back=False,
+            conditional=True,
+            pooled=False,
+        ),
+        "cyclegan": Method(
+            MappingProxyType({"adversarial": 1.0, "adversarial_ct": 1.0, "cycle": 10.0, "cycle_stain": 10.0}),
+            paired=False,
+        ),
+        "paired_cyclegan": Method(
+            MappingProxyType(
+                {
+                    "adversarial": 1.0,
+                    "adversarial_ct": 0.5,
+                    "paired": 60.0,
+                    "squared": 120.0,
+                    "paired_ct": 10.0,
+                    "cycle": 10.0,
+                    "cycle_stain": 10.0,
+                    "greyscale": 10.0,
+                    "structure": 1.0,
+                }
+            )
+        ),
+    }
+)
+"""Pix2Pix: Isola et al. 2017. CycleGAN: Zhu et al. 2017. Paired CycleGAN: after Irvine et al. 2025, whose weights are
+not known to us; these are our choice, tried in short runs only."""

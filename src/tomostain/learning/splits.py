@@ -1,0 +1,69 @@
+"""Who is trained on and who is not: by specimen, never by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from tomostain._imports import nearest
+
+
+class Specimened(Protocol):
+    """Anything that names the animal it came from."""
+
+    @property
+    def specimen(self) -> str:
+        """Name of the animal or sample."""
+
+
+Item = TypeVar("Item", bound=Specimened)
+
+
+def specimens_of(items: Sequence[Item]) -> list[str]:
+    """The specimens' names, sorted.
+
+    Raises
+    ------
+    ValueError
+        An item names no specimen.
+    """
+    for item in items:
+        if not item.specimen:
+            raise ValueError(
+                f"{getattr(item, 'name', item)} names no specimen, so it could leak between train and test"
+            )
+    return sorted({item.specimen for item in items})
+
+
+def hold_out(items: Sequence[Item], held: Sequence[str]) -> tuple[list[Item], list[Item]]:
+    """(trained on, held out): all items of the specimens in ``held`` are on the second side, all others on the first.
+
+    Raises
+    ------
+    ValueError
+        A held-out specimen is unknown (the nearest is named), or none is left to train on.
+    """
+    known = specimens_of(items)
+    for name in held:
+        if name not in known:
+            raise ValueError(f"there is no specimen {name!r} to hold out; {nearest(name, known)}")
+    kept = [item for item in items if item.specimen not in held]
+    if not kept:
+        raise ValueError(f"all specimens are held out ({', '.join(known)}); leave at least one to train on")
+    return kept, [item for item in items if item.specimen in held]
+
+
+def folds(items: Sequence[Item], count: int) -> list[tuple[str, ...]]:
+    """The specimens to hold out in each of ``count`` folds: every specimen in exactly one.
+
+    Raises
+    ------
+    ValueError
+        There are fewer specimens than folds, or fewer than two folds.
+    """
+    known = specimens_of(items)
+    if not 2 <= count <= len(known):
+        raise ValueError(
+            f"{len(known)} specimens ({', '.join(known)}) cannot make {count} folds; give 2 .. {len(known)}"
+        )
+    return [tuple(known[index::count]) for index in range(count)]

@@ -1,0 +1,219 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tomostain.learning.losses import CYCLIC, LOSSES, Translation, critic_loss, structure, weighted_mean
+from tomostain.learning.methods import METHODS
+from tomostain.learning.patches import Patch
+
+PIXELWISE = sorted(set(LOSSES) - {"adversarial", "adversarial_ct"})
+
+
+def patch(seed=0, *, masked=True, size=32):
+    draw = torch.Generator().manual_seed(seed)
+    ct, stain = (torch.rand((2, n, size, size), generator=draw) * 2 - 1 for n in (1, 3))
+    weight = torch.rand((2, 1, size, size), generator=draw) * 0.5 + 0.5
+    if masked:
+        weight[:, :, :, :12] = 0
+    return Patch(ct, stain * (weight > 0), weight)
+
+
+def networks(seed=0):
+    torch.manual_seed(seed)
+    return {
+        "painter": nn.Conv2d(1, 3, 3, padding=1),
+        "unpainter": nn.Conv2d(3, 1, 3, padding=1),
+        "stain_critic": nn.Conv2d(3, 1, 4, 2),
+        "ct_critic": nn.Conv2d(1, 1, 4, 2),
+    }
+
+
+def translation(here, nets=None, there=None, **more):
+    return Translation(here, there or here, **(nets or networks()), **more)
+
+
+def fixed(painted):
+    """A translation whose painted stain is given."""
+    return lambda here: Translation(here, here, painter=lambda ct: painted)
+
+
+def gradients(loss, here, nets):
+    for net in nets.values():
+        net.zero_grad()
+    value = loss(translation(here, nets))
+    value.backward()
+    return [value.detach()] + [p.grad.clone() for net in nets.values() for p in net.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("name", PIXELWISE)
+def test_a_masked_pixel_of_the_target_changes_no_loss_and_no_gradient(name):
+    here, nets = patch(), networks()
+    garbled = Patch(here.ct, torch.where(here.weight > 0, here.stain, 0.77), here.weight)
+    # the stain that enters a network is greyed where masked when the patch is made; a loss's target must not rely on it
+    before = gradients(LOSSES[name], here, nets)
+    if name in ("paired", "pyramid", "greyscale", "structure"):
+        after = gradients(LOSSES[name], garbled, nets)
+        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    else:
+        ct = torch.where(here.weight > 0, here.ct, 5.0)
+        target = LOSSES[name](CtTarget(here, ct, nets))
+        assert torch.equal(before[0], target.detach())
+
+
+class CtTarget(Translation):
+    """A translation whose true CT, as a target only, differs where masked."""
+
+    def __init__(self, here, ct, nets):
+        super().__init__(here, here, **nets)
+        object.__setattr__(self, "here", Shown(here, ct))
+
+    @property
+    def ct(self):
+        return self.there.ct
+
+
+class Shown:
+    def __init__(self, here, ct):
+        self.ct, self.stain, self.weight, self.central_ct = here.ct, here.stain, here.weight, ct
+
+
+def test_the_critics_never_see_what_is_masked():
+    here, nets = patch(), networks()
+    t = translation(here, nets)
+    for image in (t.shown_stain, t.shown_fake_stain, t.shown_ct, t.shown_fake_ct):
+        assert (image[..., :12] == 0).all()
+        assert (image[..., 12:] != 0).any()
+
+
+def test_paired_is_the_weighted_mean_difference():
+    here = patch()
+    painted = here.stain + 0.25
+    assert LOSSES["paired"](fixed(painted)(here)).item() == pytest.approx(0.25, abs=1e-6)
+    doubled = Patch(here.ct, here.stain, here.weight.clone())
+    painted = here.stain.clone()
+    painted[..., 20:] += 1.0
+    share = (here.weight[..., 20:].sum() / here.weight.sum()).item()
+    assert LOSSES["paired"](fixed(painted)(doubled)).item() == pytest.approx(share, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["paired", "pyramid", "greyscale"])
+def test_nothing_is_wrong_with_the_true_stain(name):
+    here = patch()
+    assert LOSSES[name](fixed(here.stain)(here)).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_pyramid_forgives_a_small_shift_and_paired_does_not():
+    here = patch(masked=False, size=64)
+    shifted = torch.roll(here.stain, 1, dims=3)
+    costs = {n: LOSSES[n](fixed(shifted)(here)) / LOSSES[n](fixed(-here.stain)(here)) for n in ("paired", "pyramid")}
+    assert costs["pyramid"] < 0.7 * costs["paired"]
+
+
+def steps_ct(noise=0.0, size=64):
+    ct = torch.full((1, 1, size, size), -0.8)
+    ct[..., 20:44, 20:44] = 0.8
+    return ct + noise * torch.randn(ct.shape, generator=torch.Generator().manual_seed(0))
+
+
+def on_ct(ct, painted):
+    return Translation(
+        *[Patch(ct, torch.zeros(1, 3, *ct.shape[2:]), torch.ones_like(ct))] * 2, painter=lambda _: painted
+    )
+
+
+def test_structure_asks_for_the_ct_s_edges_whatever_their_sign():
+    ct = steps_ct()
+    same, inverted = (structure(on_ct(ct, (sign * 0.5 * ct).expand(-1, 3, -1, -1))) for sign in (1, -1))
+    flat = structure(on_ct(ct, torch.zeros(1, 3, 64, 64)))
+    elsewhere = structure(on_ct(ct, torch.roll(ct, 8, dims=3).expand(-1, 3, -1, -1)))
+    assert same.item() == pytest.approx(inverted.item(), abs=1e-5)
+    assert same < 0.05 < 0.5 < elsewhere
+    assert flat.item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_structure_does_not_ask_for_ct_noise():
+    noisy = steps_ct(0.05)
+    clean_edges = structure(on_ct(noisy, steps_ct().expand(-1, 3, -1, -1)))
+    painted_noise = structure(on_ct(noisy, noisy.expand(-1, 3, -1, -1)))
+    assert (clean_edges - painted_noise).item() < 0.15
+
+
+def test_greyscale_ignores_hue_and_sees_luminance():
+    here = patch()
+    hue = here.stain.clone()
+    hue[:, 0] += 0.587 * 0.5
+    hue[:, 1] -= 0.299 * 0.5
+    assert LOSSES["greyscale"](fixed(hue)(here)).item() == pytest.approx(0.0, abs=1e-5)
+    assert LOSSES["greyscale"](fixed(here.stain + 0.2)(here)).item() == pytest.approx(0.2, abs=1e-5)
+
+
+def test_least_squares_verdicts():
+    ones, zeros = torch.ones(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
+    assert critic_loss(ones, zeros).item() == 0.0
+    assert critic_loss(zeros, ones).item() == 1.0
+    here = patch()
+    t = translation(here, {**networks(), "stain_critic": lambda image: image.mean() * 0 + 0.25 * ones})
+    assert LOSSES["adversarial"](t).item() == pytest.approx(0.5625)
+
+
+def test_a_conditional_critic_is_shown_the_ct_too():
+    here = patch()
+    t = translation(here, conditional=True)
+    assert torch.equal(t.shown_stain[:, :1], here.ct)
+    assert t.shown_fake_stain.shape[1] == 4
+
+
+def test_only_what_a_loss_asks_for_is_computed():
+    calls = []
+    here, nets = patch(), networks()
+    counted = {n: (lambda image, n=n: calls.append(n) or nets[n](image)) for n in nets}
+    t = translation(here, counted)
+    LOSSES["paired"](t), LOSSES["greyscale"](t), LOSSES["adversarial"](t)
+    assert calls == ["painter", "stain_critic"]
+    assert "cycle" in CYCLIC
+
+
+def test_a_loss_without_its_network_says_so():
+    here = patch()
+    one_way = Translation(here, here, painter=networks()["painter"])
+    with pytest.raises(ValueError, match="way back"):
+        LOSSES["cycle"](one_way)
+    with pytest.raises(ValueError, match="needs a stain critic"):
+        LOSSES["adversarial"](one_way)
+
+
+def test_weighted_mean_of_nothing_is_zero():
+    assert weighted_mean(torch.ones(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)).item() == 0.0
+
+
+def test_weights_of_a_method_are_changed_by_name():
+    method = METHODS["paired_cyclegan"].reweighted(("paired=7", "identity=0.5", "structure=0"))
+    losses = method.losses()
+    assert losses["paired"][0] == 7.0
+    assert losses["identity"][0] == 0.5
+    assert "structure" not in losses
+    assert METHODS["paired_cyclegan"].weights["paired"] != 7.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("pared=3", "did you mean 'paired'"),
+        ("paired", "name=number"),
+        ("paired=x", "name=number"),
+        ("paired=-1", "name=number"),
+    ],
+)
+def test_a_wrong_weight_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        METHODS["pix2pix"].reweighted((change,))
+
+
+def test_a_stranger_s_loss_is_used_by_its_module(monkeypatch, tmp_path):
+    (tmp_path / "strangers_losses.py").write_text("def blue(t):\n    return t.fake_stain[:, 2].mean()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    weight, loss = METHODS["pix2pix"].reweighted(("strangers_losses:blue=2",)).losses()["strangers_losses:blue"]
+    painted = torch.from_numpy(np.full((2, 3, 8, 8), 0.5, np.float32))
+    assert weight == 2.0
+    assert loss(fixed(painted)(patch())).item() == 0.5
