@@ -1,0 +1,1 @@
+"""A whole volume, out of core: block by block, each written once."""

@@ -1,0 +1,72 @@
+"""Real images that nobody here made: the whole way from files to scores, and a volume that others' code reads."""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from tomostain.images import read_volume
+from tomostain.learning.stainer import Stainer
+from tomostain.registration.pair import load_pair
+from tomostain.steps.train import TrainRecipe
+
+SPEC = importlib.util.spec_from_file_location("run_real", Path(__file__).with_name("run_real.py"))
+real = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(real)
+
+
+@pytest.fixture(scope="module")
+def jaw(shared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("jaw")
+    recipe = TrainRecipe(
+        hold_out=("jaw_right",),
+        steps=60,
+        patch_px=64,
+        width=8,
+        depth=2,
+        critic_width=8,
+        critic_depth=2,
+        sample_every=0,
+        validate_every=0,
+    )
+    return real.learn_jaw(shared, out, recipe=recipe)
+
+
+def test_jaw_markers_and_empty_ct_are_left_out(jaw):
+    left, right = (load_pair(path) for path in sorted(jaw[0].glob("*.pair.zarr")))
+    assert left.ct.shape[2] == pytest.approx(0.6 * 851, abs=1)
+    assert left.ct.shape[2] + right.ct.shape[2] == 851
+    green = (left.stain[..., 1].astype(int) - left.stain[..., 0] > 60) & (left.stain[..., 2] < 120)
+    assert green.sum() > 100
+    assert (green & left.mask).sum() < 0.02 * green.sum()
+
+
+def test_jaw_is_scored_on_the_side_it_never_saw(jaw):
+    with (jaw[2] / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["specimen"] for row in rows} == {"jaw_right"}
+    assert {row["method"] for row in rows} == {"stainer", "colour table", "mean colour"}
+    scores = {row["method"]: {name: float(row[name]) for name in ("ssim", "psnr", "lpips")} for row in rows}
+    assert scores["colour table"]["psnr"] > scores["mean colour"]["psnr"]
+    assert 0 < scores["stainer"]["ssim"] < 1
+
+
+def test_trabecular_stack_is_painted_and_read_by_others(shared, jaw, tmp_path):
+    path = real.paint_trabeculae(shared, jaw[1], tmp_path / "trabecular.ome.zarr")
+    from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
+
+    (node,) = [node for node in Reader(parse_url(str(path)))() if node.data]
+    assert node.data[0].shape == (3, 200, 200, 200)
+    assert node.data[0].dtype == np.uint8
+    assert [axis["name"] for axis in node.metadata["axes"]] == ["c", "z", "y", "x"]
+    assert node.metadata["coordinateTransformations"][0][0]["scale"] == [1.0, 19.5, 19.5, 19.5]
+    assert node.metadata["channel_names"] == ["red", "green", "blue"]
+    # One plane, painted on its own from the file itself, is what the volume holds there.
+    files = sorted((shared / "data" / "ct" / "trabecular_bone").glob("*.tif"))
+    alone = Stainer.load(jaw[1])(tifffile.imread(files[100])[None].astype(np.float32))
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(node.data[0][:, 100]), 0, -1), alone)
+    assert read_volume(path).stain == "H&E"

@@ -1,0 +1,217 @@
+"""The evaluate step scores unseen specimens only, beside the baselines, and says so in files that add up."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from tomostain import runs
+from tomostain.images.geometry import Grid
+from tomostain.learning.baselines import fit_baselines, save_baselines
+from tomostain.learning.ranges import CTRange
+from tomostain.registration.pair import Pair, load_pair, save_pair
+from tomostain.steps import evaluate as step
+from tomostain.steps.evaluate import EvaluateRecipe, evaluate
+
+FAST = EvaluateRecipe(metrics=("ssim", "psnr"), resamples=200)
+
+
+def _pair(name: str, specimen: str, seed: int, **changes: Any) -> Pair:
+    """Two tissues of one CT value, told apart by their place alone: a table cannot colour them, a network could."""
+    rng = np.random.default_rng(seed)
+    shape = (48, 56)
+    bright = np.add.outer(np.arange(48), np.arange(56)) // 12 % 2 == 0
+    ct = (1.0 + rng.normal(0, 0.02, (3, *shape))).astype(np.float32)
+    stain = np.where(bright[..., None], (210, 190, 230), (60, 90, 190)) + rng.integers(-5, 6, (*shape, 3))
+    mask = np.ones(shape, bool)
+    mask[:8, :9] = False
+    about: dict[str, Any] = {
+        "ct": ct,
+        "stain": stain.astype(np.uint8),
+        "mask": mask,
+        "confidence": np.ones(shape, np.float32),
+        "grid": Grid(shape, (5.0, 5.0)),
+        "specimen": specimen,
+        "name": name,
+    }
+    return Pair(**(about | changes))
+
+
+@dataclass
+class Fake:
+    """Paints the stripes right, up to a constant, without looking at the CT."""
+
+    ct_range: CTRange = field(default_factory=lambda: CTRange(0.9, 1.1, "", 0.85, 1.15))
+    stain: str = "toluidine blue"
+    um_per_px: float = 5.0
+    planes: int = 1
+    history: dict[str, Any] = field(default_factory=lambda: {"specimens": ["S00"]})
+    off: int = 10
+
+    def __call__(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        assert ct.shape == (self.planes, 48, 56)
+        rows, columns = np.indices(ct.shape[1:])
+        bright = (rows + columns) // 12 % 2 == 0
+        painted = np.where(bright[..., None], (210, 190, 230), (60, 90, 190)) + self.off
+        return np.clip(painted, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Fake]:
+    """A folder with pairs of three specimens and a stainer that was trained on S00."""
+    model = Fake()
+    monkeypatch.setattr(step.Stainer, "load", lambda folder: model)
+    for number, specimen in enumerate(("S00", "S00", "S01", "S01", "S02")):
+        save_pair(
+            _pair(f"{specimen}_{number}", specimen, number), tmp_path / "pairs" / f"{specimen}_{number}.pair.zarr"
+        )
+    (tmp_path / "stainer").mkdir()
+    save_baselines(fit_baselines([_pair("x", "S00", 9)], model.ct_range), tmp_path / "stainer")
+    return tmp_path, model
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_only_specimens_that_were_not_trained_on_are_scored(lab: tuple[Path, Fake]) -> None:
+    home, _ = lab
+    out = evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+    rows = _rows(out / "scores.csv")
+    assert {row["specimen"] for row in rows} == {"S01", "S02"}
+    assert len(rows) == 3 * 3
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["specimens"], summary["pairs"]) == (2, 3)
+    assert summary["left_out"] == ["S00_0", "S00_1"]
+    assert summary["trained_on_too"] == []
+    assert summary["beats_colour_table"] == {"ssim": True, "psnr": True}
+    assert summary["verdict"] == "The stainer beats the best colour look-up table in SSIM and PSNR."
+    assert runs.is_complete(out)
+    assert not list(home.glob("*.unfinished"))
+
+
+def test_scores_are_those_of_the_stored_predictions_over_unmasked_pixels(lab: tuple[Path, Fake]) -> None:
+    home, _ = lab
+    out = evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+    for row in _rows(out / "scores.csv"):
+        pair = load_pair(home / "pairs" / f"{row['pair']}.pair.zarr")
+        with Image.open(out / "predictions" / f"{row['pair']}.{row['method'].replace(' ', '_')}.png") as image:
+            painted = np.asarray(image)
+        known = peak_signal_noise_ratio(pair.stain[pair.mask], painted[pair.mask])
+        assert float(row["psnr"]) == pytest.approx(known, abs=1e-5)
+        assert int(row["pixels"]) == pair.mask.sum()
+        assert float(row["ct_out_of_range"]) == 0.0
+    by_specimen = {(r["specimen"], r["method"]): float(r["ssim"]) for r in _rows(out / "specimens.csv")}
+    ours = [float(r["ssim"]) for r in _rows(out / "scores.csv") if (r["specimen"], r["method"]) == ("S01", "stainer")]
+    assert by_specimen["S01", "stainer"] == pytest.approx(np.mean(ours), abs=2e-6)
+
+
+def test_doubted_pixels_count_by_their_confidence(lab: tuple[Path, Fake]) -> None:
+    home, _ = lab
+    doubt = np.ones((48, 56), np.float32)
+    doubt[20:] = 0.0
+    stain = _pair("x", "S03", 3).stain.copy()
+    stain[20:] = 255
+    save_pair(_pair("odd", "S03", 3, confidence=doubt, stain=stain), home / "odd.pair.zarr")
+    psnr = {}
+    for use in (True, False):
+        recipe = EvaluateRecipe(metrics=("psnr",), use_confidence=use, resamples=10)
+        out = evaluate(home / "stainer", home / "odd.pair.zarr", home / f"use-{use}", recipe=recipe)
+        psnr[use] = float(_rows(out / "scores.csv")[0]["psnr"])
+    assert psnr[True] > psnr[False] + 5
+
+
+def test_pairs_of_training_specimens_alone_are_refused_unless_allowed(lab: tuple[Path, Fake]) -> None:
+    home, model = lab
+    model.history = {"specimens": ["S00", "S01", "S02"]}
+    with pytest.raises(
+        ValueError, match=r"all 5 pairs are of specimens that the stainer was trained on \(S00, S01, S02\)"
+    ):
+        evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+    assert not (home / "evaluation").exists()
+    allowed = EvaluateRecipe(metrics=("psnr",), allow_training_specimens=True, resamples=10)
+    out = evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=allowed)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["trained_on_too"] == ["S00", "S01", "S02"]
+    assert "says nothing about new ones" in summary["verdict"]
+
+
+def test_a_stainer_that_does_not_say_what_it_was_trained_on_is_not_trusted(lab: tuple[Path, Fake]) -> None:
+    home, model = lab
+    model.history = {}
+    with pytest.raises(ValueError, match="does not say which specimens"):
+        evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+
+
+def test_ct_values_never_met_in_training_are_warned_of(lab: tuple[Path, Fake]) -> None:
+    home, _ = lab
+    far = _pair("far", "S04", 1)
+    far.ct[:, 10:20] = 9.0
+    save_pair(far, home / "far.pair.zarr")
+    with pytest.warns(UserWarning, match=r"1 of 1 pairs have CT values that no training pixel had \(most: far, 2"):
+        out = evaluate(home / "stainer", home / "far.pair.zarr", home / "evaluation", recipe=FAST)
+    share = json.loads((out / "summary.json").read_text())["out_of_range"]["far"]
+    assert share == pytest.approx(10 * 56 / far.mask.sum(), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stain_name": "giemsa"}, "stained with giemsa, the stainer learnt toluidine blue"),
+        ({"grid": Grid((48, 56), (6.0, 6.0))}, "pixels of 6 um, the stainer learnt at 5 um"),
+        ({"ct": _pair("x", "S03", 0).ct[:1]}, "has 1 CT planes, the stainer needs 3"),
+        ({"name": "S01_2"}, "both named S01_2"),
+    ],
+)
+def test_pairs_that_do_not_fit_the_stainer_are_refused(
+    lab: tuple[Path, Fake], change: dict[str, Any], message: str
+) -> None:
+    home, model = lab
+    model.planes = 3
+    save_pair(
+        _pair("strange", "S03", 0, **change) if "name" not in change else _pair("S01_2", "S03", 0),
+        home / "pairs" / "strange.pair.zarr",
+    )
+    with pytest.raises(ValueError, match=message):
+        evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+
+
+def test_missing_lpips_weights_are_told_before_any_work(
+    lab: tuple[Path, Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, _ = lab
+    recipe = EvaluateRecipe(lpips_folder=home / "empty")
+    with pytest.raises(FileNotFoundError, match="--metrics ssim psnr"):
+        evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=recipe)
+    with pytest.raises(ValueError, match="'sim' is not known here; did you mean 'ssim'"):
+        evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=EvaluateRecipe(metrics=("sim",)))
+    assert not (home / "evaluation").exists()
+
+
+def test_a_finished_evaluation_is_not_overwritten(lab: tuple[Path, Fake]) -> None:
+    home, _ = lab
+    evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+    with pytest.raises(ValueError, match="evaluation exists"):
+        evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+
+
+def test_a_perfect_score_is_kept_in_json_that_others_can_read(lab: tuple[Path, Fake]) -> None:
+    home, model = lab
+    perfect = _pair("perfect", "S05", 0, stain=Fake(off=0)(np.zeros((1, 48, 56), np.float32)))
+    model.off = 0
+    save_pair(perfect, home / "perfect.pair.zarr")
+    out = evaluate(home / "stainer", home / "perfect.pair.zarr", home / "evaluation", recipe=FAST)
+    text = (out / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert summary["methods"]["stainer"]["psnr"]["mean"] is None
+    assert summary["beats_colour_table"]["psnr"] is True

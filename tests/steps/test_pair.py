@@ -1,0 +1,107 @@
+"""The pair step: one pair, many from a table, and every bad table named by its line."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tomostain import runs
+from tomostain.images.geometry import Placement
+from tomostain.images.ome_zarr import create_volume
+from tomostain.images.slides import write_slide
+from tomostain.registration.pair import load_pair
+from tomostain.steps.pair import PairRecipe, pair
+
+
+@pytest.fixture
+def lab(tmp_path, ct_grid, rng):
+    """A folder with a CT, a slide, its placement, two aligned pictures and a mask."""
+    with create_volume(tmp_path / "ct.ome.zarr", ct_grid, dtype=np.float32) as writer:
+        writer[0:40, 0:70, 0:90] = rng.random(ct_grid.shape, dtype=np.float32)
+    write_slide(tmp_path / "slide.tif", rng.integers(0, 256, (300, 400, 3), dtype=np.uint8), pixel_um=1.0)
+    Placement((300, 400), (100.0, 0.0, 20.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)).save(tmp_path / "slide.placement.json")
+    Image.fromarray(rng.integers(0, 256, (60, 80), dtype=np.uint8)).save(tmp_path / "ct.png")
+    Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(tmp_path / "stain.png")
+    marker = np.zeros((60, 80), np.uint8)
+    marker[:, :20] = 255
+    Image.fromarray(marker).save(tmp_path / "mask.png")
+    return tmp_path
+
+
+def test_one_pair_from_volume_slide_and_placement(lab):
+    recipe = PairRecipe(specimen="S1", placement=lab / "slide.placement.json", planes=3)
+    out = pair(lab / "ct.ome.zarr", lab / "slide.tif", lab / "one.pair.zarr", recipe=recipe)
+    made = load_pair(out)
+    assert made.ct.shape == (3, 60, 80)
+    assert made.mask[1:-1, 1:-1].all()
+    assert runs.is_complete(out)
+
+
+def test_aligned_images_keep_their_values_and_leave_markers_out(lab):
+    recipe = PairRecipe(specimen="rat1", aligned=True, slide_um=10.2, exclude=lab / "mask.png", stain="H&E")
+    made = load_pair(pair(lab / "ct.png", lab / "stain.png", lab / "jaw.pair.zarr", recipe=recipe))
+    np.testing.assert_array_equal(made.ct[0], np.asarray(Image.open(lab / "ct.png")))
+    np.testing.assert_array_equal(made.stain, np.asarray(Image.open(lab / "stain.png")))
+    assert made.mask[:, 20:].all()
+    assert not made.mask[:, :20].any()
+    assert made.grid.spacing_um == (10.2, 10.2)
+    assert made.stain_name == "H&E"
+
+
+def test_table_makes_many_and_a_second_run_changes_nothing(lab):
+    (lab / "pairs.csv").write_text(
+        "volume,slide,specimen,name,placement,aligned,slide_um\n"
+        "ct.ome.zarr,slide.tif,S1,a,slide.placement.json,,\n"
+        "ct.png,stain.png,S2,b,,yes,10\n"
+    )
+    out = pair(lab / "pairs.csv", lab / "pairs")
+    stamps = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file() and file.parent != out}
+    assert {load_pair(path).specimen for path in sorted(out.glob("*.pair.zarr"))} == {"S1", "S2"}
+    pair(lab / "pairs.csv", lab / "pairs")
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("volume,slide,specimn\na,b,c\n", r"unknown column 'specimn'; did you mean 'specimen'"),
+        ("volume,slide,specimen\nct.png,,S\n", r"line 2 gives no slide"),
+        ("volume,slide,specimen,planes\nct.png,stain.png,S,two\n", r"line 2: 'two' is no value for planes"),
+        ("volume,slide,aligned,slide_um\nct.png,stain.png,yes,10\n", r"line 2: .*names no specimen"),
+        ("volume,slide,specimen,aligned\nct.png,stain.png,S,yes\n", r"line 2: .*pass --slide-um"),
+        ("volume,slide,specimen\nct.ome.zarr,slide.tif,S\n", r"slide\.tif has no placement"),
+        ("volume,slide,specimen\nmissing.tif,slide.tif,S\n", r"slide\.tif has no placement"),
+        ("volume,slide,specimen,placement\nno.tif,slide.tif,S,slide.placement.json\n", r"there is no volume .*no\.tif"),
+        ("volume,slide,specimen\n", "lists no pairs"),
+    ],
+)
+def test_bad_tables_are_named_by_line(lab, text, fault):
+    (lab / "bad.csv").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=fault):
+        pair(lab / "bad.csv", lab / "pairs")
+
+
+def test_images_of_different_shapes_are_refused(lab, rng):
+    Image.fromarray(rng.integers(0, 256, (61, 80, 3), dtype=np.uint8)).save(lab / "stain.png")
+    with pytest.raises(ValueError, match=r"ct\.png is \(60, 80\), stain\.png \(61, 80\)"):
+        pair(
+            lab / "ct.png",
+            lab / "stain.png",
+            lab / "x.pair.zarr",
+            recipe=PairRecipe(specimen="S", aligned=True, slide_um=1),
+        )
+    assert not (lab / "x.pair.zarr").exists()
+
+
+def test_mask_that_masks_everything_is_refused(lab):
+    Image.fromarray(np.full((60, 80), 255, np.uint8)).save(lab / "mask.png")
+    recipe = PairRecipe(specimen="S", aligned=True, slide_um=1.0, exclude=lab / "mask.png")
+    with pytest.raises(ValueError, match="the mask leaves no pixel"):
+        pair(lab / "ct.png", lab / "stain.png", lab / "x.pair.zarr", recipe=recipe)
+    assert not (lab / "x.pair.zarr").exists()
+
+
+def test_a_finished_pair_is_not_written_over(lab):
+    recipe = PairRecipe(specimen="S", aligned=True, slide_um=1.0)
+    pair(lab / "ct.png", lab / "stain.png", lab / "x.pair.zarr", recipe=recipe)
+    with pytest.raises(ValueError, match=r"x\.pair\.zarr exists"):
+        pair(lab / "ct.png", lab / "stain.png", lab / "x.pair.zarr", recipe=recipe)

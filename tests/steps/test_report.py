@@ -1,0 +1,219 @@
+"""The report is one page that holds everything, says what the numbers say, and can be read by a browser alone."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from tomostain import runs
+from tomostain.images.geometry import Grid
+from tomostain.images.ome_zarr import create_volume
+from tomostain.learning.baselines import fit_baselines, save_baselines
+from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.ranges import CTRange
+from tomostain.learning.stainer import Stainer
+from tomostain.registration.pair import Pair, save_pair
+from tomostain.steps.evaluate import EvaluateRecipe, evaluate
+from tomostain.steps.report import ReportRecipe, report
+
+
+def _pair(name: str, specimen: str, seed: int) -> Pair:
+    rng = np.random.default_rng(seed)
+    shape = (64, 80)
+    bone = ndimage.gaussian_filter(rng.standard_normal(shape), 5) > 0
+    ct = np.where(bone, 1.3, 0.3) + rng.normal(0, 0.1, shape)
+    stain = np.where(bone[..., None], (90, 110, 200), (235, 230, 240)) + rng.integers(-6, 7, (*shape, 3))
+    mask = np.ones(shape, bool)
+    mask[:, :10] = False
+    confidence = np.ones(shape, np.float32)
+    grid = Grid(shape, (5.0, 5.0))
+    return Pair(ct[None].astype(np.float32), stain.astype(np.uint8), mask, confidence, grid, specimen, name, "giemsa")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained stainer, five pairs of three specimens, an evaluation, and a stained volume with its CT."""
+    home = tmp_path_factory.mktemp("lab")
+    torch.manual_seed(0)
+    spec = NetSpec("resnet", {"width": 4, "depth": 1, "norm": "pixel", "up": "resize"})
+    history = {"specimens": ["<S00>"], "pairs": ["a"], "held_out": ["S01", "S02"]}
+    net = build_generator(spec, 1, 3).eval()
+    model = Stainer(net, spec, CTRange(0.0, 2.0, "1/cm", -1.0, 3.0), "giemsa", 5.0, 1, history)
+    model.save(home / "stainer")
+    save_baselines(fit_baselines([_pair("a", "<S00>", 0)], model.ct_range), home / "stainer")
+    (home / "stainer" / "curves.csv").write_text("step,paired,val_ssim\n10,0.5,\n20,0.4,0.3\n30,0.35,\n")
+    runs.record(home / "stainer", "train", recipe={"method": "paired_cyclegan", "steps": 30}, seed=7)
+    for i, specimen in enumerate(("S01", "S01", "S01", "S02", "S02")):
+        save_pair(_pair(f"{specimen}_{i}", specimen, i + 1), home / "pairs" / f"{i}.pair.zarr")
+    recipe = EvaluateRecipe(metrics=("ssim", "psnr"), resamples=100)
+    evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=recipe)
+    grid = Grid((12, 40, 50), (5.0, 5.0, 5.0))
+    values = np.random.default_rng(0).random(grid.shape, dtype=np.float32)
+    with create_volume(home / "ct.ome.zarr", grid, dtype=np.float32) as ct:
+        ct[0:12, 0:40, 0:50] = values
+    with create_volume(home / "stained.ome.zarr", grid, colours=3, stain="giemsa") as painted:
+        painted[0:12, 0:40, 0:50] = np.repeat((values * 255).astype(np.uint8)[..., None], 3, axis=-1)
+    inputs = [home / "stainer", home / "ct.ome.zarr"]
+    runs.record(home / "stained.ome.zarr", "stain", inputs=inputs, results={"ct_min": 0.0, "ct_max": 17.5})
+    return home
+
+
+def _report(lab: Path, out: Path, recipe: ReportRecipe = ReportRecipe(), *, stained: bool = True) -> str:
+    volume = lab / "stained.ome.zarr" if stained else None
+    made = report(
+        out,
+        stainer=lab / "stainer",
+        evaluation=lab / "evaluation",
+        pairs=lab / "pairs",
+        stained=volume,
+        recipe=recipe,
+    )
+    return made.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(lab: Path) -> str:
+    return _report(lab, lab / "report.html")
+
+
+class _Reader(HTMLParser):
+    """Collects what a browser would load, the ids, and whether every element is closed in order."""
+
+    _VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loaded: list[str] = []
+        self.ids: list[str] = []
+        self.images: list[dict[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag not in self._VOID:
+            self.open.append(tag)
+        self.loaded += [given[name] for name in ("src", "href", "xlink:href", "data", "action") if given.get(name)]
+        self.ids += [given["id"]] if "id" in given else []
+        if tag == "img" and "data-group" in given:
+            self.images.append(given)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self._VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def _read(page: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(page: str) -> None:
+    reader = _read(page)
+    assert all(address.startswith(("data:image/", "#")) for address in reader.loaded)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert len(reader.ids) == len(set(reader.ids))
+    anchors = {address[1:] for address in reader.loaded if address.startswith("#")}
+    assert anchors <= set(reader.ids)
+
+
+def test_every_held_out_case_is_shown_at_full_resolution_from_best_to_worst(lab: Path, page: str) -> None:
+    rows = [line.split(",") for line in (lab / "evaluation" / "scores.csv").read_text().splitlines()[1:]]
+    ranked = sorted((row for row in rows if row[2] == "stainer"), key=lambda row: -float(row[3]))
+    titles = re.findall(r'<article class="case" id="case-\d+">\s*<header><h3>(.*?)</h3>', page)
+    assert titles == [row[1] for row in ranked]
+    images = _read(page).images
+    for name in titles:
+        sizes = [(image["width"], image["height"]) for image in images if image["data-group"] == name]
+        assert sizes == [("80", "64")] * 6
+
+
+def test_the_shown_pictures_are_the_ct_the_prediction_and_the_real_stain(lab: Path, page: str) -> None:
+    shown = {}
+    for image in _read(page).images:
+        if image["data-group"] == "S01_0":
+            with Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2]))) as file:
+                shown[image["data-caption"].partition(":")[0].partition(",")[0]] = np.asarray(file)
+    pair = _pair("S01_0", "S01", 1)
+    grey = np.floor(np.clip(pair.ct[0].astype(np.float64) / 2.0, 0, 1) * 255 + 0.5)
+    np.testing.assert_array_equal(shown["CT"], grey)
+    with Image.open(lab / "evaluation" / "predictions" / "S01_0.stainer.png") as file:
+        np.testing.assert_array_equal(shown["Virtual stain"], np.asarray(file))
+    np.testing.assert_array_equal(shown["Real stain"][pair.mask], pair.stain[pair.mask])
+    assert (shown["Real stain"][~pair.mask] != pair.stain[~pair.mask]).mean() > 0.9
+
+
+def test_a_network_that_learnt_nothing_is_said_to_have_learnt_nothing(page: str) -> None:
+    text = html.unescape(page)
+    assert '<div class="verdict bad">' in page
+    assert "it has learnt nothing that the CT's grey value alone does not tell" in text
+    assert "Do not use it." in text
+    assert "Virtual giemsa, judged on 2 unseen specimens" in text
+
+
+def test_scores_and_provenance_are_the_files_own(lab: Path, page: str) -> None:
+    summary = json.loads((lab / "evaluation" / "summary.json").read_text())
+    for spread in summary["methods"].values():
+        assert f"{spread['ssim']['mean']:.3f}" in page
+        assert f"{spread['psnr']['low']:.2f} to {spread['psnr']['high']:.2f}" in page
+    for folder in ("stainer", "evaluation", "stained.ome.zarr"):
+        for given in runs.read_record(lab / folder)["inputs"]:
+            assert given["sha256"] in page
+
+
+def test_what_lies_outside_the_trained_range_is_warned_of(page: str) -> None:
+    assert "run from 0 to 17.5, those met in training from -1 to 3" in html.unescape(page)
+
+
+def test_names_from_files_cannot_become_markup(page: str) -> None:
+    assert "<S00>" not in page
+    assert "&lt;S00&gt;" in page
+
+
+def test_the_volume_is_cut_three_ways_beside_its_ct(page: str) -> None:
+    cuts = [image for image in _read(page).images if image["data-group"].startswith("cut")]
+    assert [(i["data-caption"], i["height"], i["width"]) for i in cuts] == [
+        (caption, *size) for size in (("40", "50"), ("12", "50"), ("12", "40")) for caption in ("CT", "Virtual stain")
+    ]
+
+
+def test_without_a_volume_there_is_no_such_section(lab: Path, tmp_path: Path) -> None:
+    page = _report(lab, tmp_path / "short.html", ReportRecipe(cases=2, regions=0), stained=False)
+    assert 'id="volume"' not in page
+    assert "The worst regions" not in page
+    assert len(re.findall(r'<article class="case" id="case-', page)) == 2
+    assert "3 further cases" in page
+
+
+def test_the_same_files_give_the_same_page(lab: Path, tmp_path: Path, page: str) -> None:
+    assert _report(lab, tmp_path / "again.html") == page
+
+
+def test_what_is_missing_or_does_not_belong_is_named(lab: Path, tmp_path: Path) -> None:
+    save_pair(_pair("other", "S09", 3), tmp_path / "pairs" / "other.pair.zarr")
+    places = {"stainer": lab / "stainer", "evaluation": lab / "evaluation", "pairs": lab / "pairs"}
+    with pytest.raises(ValueError, match=r"the pairs do not hold S0\d_\d"):
+        report(tmp_path / "a.html", **{**places, "pairs": tmp_path / "pairs"})
+    with pytest.raises(FileNotFoundError, match="nowhere has no"):
+        report(tmp_path / "b.html", **{**places, "evaluation": tmp_path / "nowhere"})
+    with pytest.raises(ValueError, match=r"\.html file, not report\.pdf"):
+        report(tmp_path / "report.pdf", **places)
+    with pytest.raises(ValueError, match=r"report\.html exists"):
+        report(lab / "report.html", **places)

@@ -1,0 +1,66 @@
+"""The whole chain on a small phantom: specimens, pairs, training, scores, a stained volume, a report."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tomostain import runs
+from tomostain.cli import main
+from tomostain.images import read_volume
+from tomostain.steps.demo import DemoRecipe, demo
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    out = tmp_path_factory.mktemp("story") / "demo"
+    recipe = DemoRecipe(specimens=3, held_out=1, slides=2, size=(40, 96, 96), steps=30, seed=5)
+    demo(out, recipe=recipe)
+    return out
+
+
+def test_held_out_specimen_is_never_trained_on(story):
+    about = json.loads((story / "stainer" / "stainer.json").read_text())
+    with (story / "evaluation" / "scores.csv").open() as file:
+        scored = {row["specimen"] for row in csv.DictReader(file)}
+    assert scored == {"S02"}
+    assert sorted(about["history"]["specimens"]) == ["S00", "S01"]
+
+
+def test_scores_stand_beside_both_baselines(story):
+    with (story / "evaluation" / "scores.csv").open() as file:
+        methods = [row["method"] for row in csv.DictReader(file)]
+    assert sorted(set(methods)) == ["colour table", "mean colour", "stainer"]
+    assert methods.count("stainer") == 2
+
+
+def test_stained_volume_lies_on_the_ct(story):
+    ct, stained = read_volume(story / "cohort" / "S02" / "ct.ome.zarr"), read_volume(story / "stained.ome.zarr")
+    assert stained.grid == ct.grid
+    assert stained.shape == (40, 96, 96, 3)
+    assert np.unique(stained[20]).size > 20
+
+
+def test_every_result_has_its_record(story):
+    for name in ("cohort", "pairs", "stainer", "evaluation", "stained.ome.zarr", "report.html"):
+        assert runs.read_record(story / name)["versions"]["tomostain"]
+    assert not list(story.glob("*.unfinished"))
+
+
+def test_report_is_one_file_that_needs_no_other(story):
+    page = (story / "report.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    for word in ("S02", "toluidine blue", "SSIM", "colour table"):
+        assert word in page
+
+
+def test_demo_that_was_interrupted_goes_on_where_it_was(story, capsys):
+    stamp = (story / "stainer" / "weights.safetensors").stat().st_mtime_ns
+    (story / "report.html").unlink()
+    (story / "report.html.run.json").unlink()
+    words = "--specimens 3 --held-out 1 --slides 2 --size 40 96 96 --steps 30 --seed 5"
+    assert main(["demo", str(story), *words.split()]) == 0
+    assert capsys.readouterr().out.strip() == str(story / "report.html")
+    assert (story / "stainer" / "weights.safetensors").stat().st_mtime_ns == stamp
