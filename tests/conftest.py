@@ -8,7 +8,7 @@ import pytest
 
 from tomostain.images.geometry import Grid
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

@@ -1,0 +1,43 @@
+"""The README and docs say what is true: their commands parse, their files exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tomostain.cli import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def spoken():
+    for page in PAGES:
+        for line in re.findall(r"tomostain [a-z-]+[^`\n]*", page.read_text()):
+            words = shlex.split(line.split(" #")[0].rstrip(":;.,"), comments=True)
+            if len(words) > 1 and words[1] in COMMANDS:
+                yield page.name, words
+
+
+@pytest.mark.parametrize(("page", "words"), list(spoken()), ids=lambda value: str(value)[:60])
+def test_flags_of_commands_in_the_docs_exist(page, words, capsys):
+    main([words[1], "--help"])
+    known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) | {"--recipe", "--help"}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_file_tree_in_the_readme_is_the_tree():
+    tree = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    told = {line.split()[0].rstrip("/") for line in tree.splitlines() if line.strip()}
+    folders = {p.name for p in (ROOT / "src" / "tomostain").iterdir() if p.is_dir() and p.name[0] not in "._"}
+    assert folders <= {name.rpartition("/")[2] for name in told}
+    for name in told:
+        assert (ROOT / name).exists() or (ROOT / "src" / "tomostain" / name).exists(), name
