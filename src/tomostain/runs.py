@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from tomostain import __version__
+
 Item = TypeVar("Item")
-_WATCHED = ("tomostain", "torch", "numpy", "scipy", "zarr", "tifffile")
+_WATCHED = ("torch", "numpy", "scipy", "zarr", "tifffile")
 
 
 def record_path(out: Path) -> Path:
@@ -51,7 +53,8 @@ def record(
         "seed": seed,
         "inputs": [{"path": str(path), "sha256": fingerprint(path)} for path in inputs],
         "results": dict(results or {}),
-        "versions": {name: _version(name) for name in _WATCHED} | {"python": platform.python_version()},
+        "versions": {"tomostain": __version__, "python": platform.python_version()}
+        | {name: _version(name) for name in _WATCHED},
         "machine": {"system": platform.platform(), "processors": os.cpu_count()},
     }
     write_text_atomically(record_path(out), json.dumps(text, indent=1, default=str) + "\n")
