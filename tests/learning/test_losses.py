@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from tomostain.learning.losses import CYCLIC, LOSSES, Translation, critic_loss, structure, weighted_mean
+from tomostain.learning.losses import LOSSES, WAY_BACK, Translation, critic_loss, structure, weighted_mean
 from tomostain.learning.methods import METHODS
 from tomostain.learning.patches import Patch
 
@@ -148,6 +149,15 @@ def test_greyscale_ignores_hue_and_sees_luminance():
     assert LOSSES["greyscale"](fixed(here.stain + 0.2)(here)).item() == pytest.approx(0.2, abs=1e-5)
 
 
+def test_texture_ignores_a_smooth_error_and_asks_for_grain():
+    here = patch(masked=False, size=48)
+    ramp = torch.linspace(-0.2, 0.2, 48).expand(2, 3, 48, 48)
+    smooth = functional.avg_pool2d(here.stain, 9, 1, 4)
+    assert LOSSES["texture"](fixed(here.stain + ramp)(here)) < 0.02
+    assert LOSSES["texture"](fixed(smooth)(here)) > 0.4
+    assert LOSSES["texture"](fixed(here.stain.flip(-1))(here)) < 0.3
+
+
 def test_least_squares_verdicts():
     ones, zeros = torch.ones(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
     assert critic_loss(ones, zeros).item() == 0.0
@@ -171,7 +181,7 @@ def test_only_what_a_loss_asks_for_is_computed():
     t = translation(here, counted)
     LOSSES["paired"](t), LOSSES["greyscale"](t), LOSSES["adversarial"](t)
     assert calls == ["painter", "stain_critic"]
-    assert "cycle" in CYCLIC
+    assert "cycle" in WAY_BACK
 
 
 def test_a_loss_without_its_network_says_so():

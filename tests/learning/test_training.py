@@ -178,7 +178,7 @@ def test_samples_show_ct_virtual_and_true_side_by_side(undisturbed):
 @pytest.mark.parametrize("method", ["pix2pix", "cyclegan", "paired_cyclegan"])
 def test_every_method_trains_and_moves_its_networks(pairs, tmp_path, method):
     seen = []
-    recipe = replace(TINY, method=method, steps=4, log_every=1, net="unet", depth=2, checkpoint_every=1)
+    recipe = replace(TINY, method=method, steps=4, log_every=1, net="unet", depth=2, checkpoint_every=1, cycle_every=1)
     stainer = fit(pairs[:4], tmp_path, recipe, watch=lambda step, values: seen.append(values))
     assert stainer.history["method"] == method
     before, after = (load_file(path / "state.safetensors") for path in checkpoints(tmp_path / FOLDER))
@@ -220,7 +220,7 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does(make_pair, tmp_p
     whole = [make_pair(i, specimen=f"S{i}", masked=False) for i in range(3)]
     # of the adversarial losses a batch's is the mean of its patches'; of pixelwise ones only where all weigh the same
     # and batch norm is left out, because each process takes its own batch's statistics
-    pixelwise = ("paired", "squared", "paired_ct", "cycle", "cycle_stain", "greyscale", "structure")
+    pixelwise = ("paired", "squared", "paired_ct", "cycle", "cycle_stain", "greyscale", "structure", "texture")
     recipe = replace(TINY, steps=3, batch=1, pool=0, device="cpu", threads=1, norm="pixel")
     recipe = replace(recipe, weights=tuple(f"{name}=0" for name in pixelwise))
     born = fit(whole, tmp_path / "born", replace(recipe, steps=1, lr=1e-12))

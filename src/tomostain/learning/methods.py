@@ -81,6 +81,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                     "cycle_stain": 10.0,
                     "greyscale": 10.0,
                     "structure": 1.0,
+                    "texture": 30.0,
                 }
             )
         ),

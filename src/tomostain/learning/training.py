@@ -27,7 +27,7 @@ from tomostain.learning.baselines import fit_baselines
 from tomostain.learning.checkpoint import FOLDER, load_checkpoint, save_checkpoint
 from tomostain.learning.curves import FILE as CURVES
 from tomostain.learning.curves import Curves, Tally, save_samples
-from tomostain.learning.losses import CYCLIC, Translation, critic_loss
+from tomostain.learning.losses import WAY_BACK, Translation, critic_loss
 from tomostain.learning.methods import Method
 from tomostain.learning.metrics import psnr, ssim
 from tomostain.learning.nets.toned import tone_knots
@@ -155,24 +155,25 @@ def take_step(
         optimiser.param_groups[0]["lr"] = learning_rate(recipe, step)
     critics, generators = state.parameters(CRITICS), state.parameters(GENERATORS)
     t = Translation(here, there, **state.nets, conditional=method.conditional)
+    and_back = step % recipe.cycle_every == 0
     losses = {
-        name: (weight * recipe.cycle_every if name in CYCLIC else weight, loss)
+        name: (weight * recipe.cycle_every if name in WAY_BACK else weight, loss)
         for name, (weight, loss) in method.losses().items()
-        if name not in CYCLIC or step % recipe.cycle_every == 0
+        if and_back or name not in WAY_BACK
     }
     with _still(critics), fabric.autocast():
         terms = {name: loss(t) for name, (_, loss) in losses.items()}
         total = torch.stack([losses[name][0] * term for name, term in terms.items()]).sum()
     _improve(fabric, state, "generators", total, generators)
     state.average(step, recipe.ema)
-    if not critics:
-        return terms
     shown = {}
     with torch.no_grad():
         if "stain_critic" in state.nets:
             shown["stain_critic"] = t.shown_stain, state.pools["stain_critic"].exchange(t.shown_fake_stain, rng)
-        if "ct_critic" in state.nets:
+        if "ct_critic" in state.nets and and_back:
             shown["ct_critic"] = t.shown_ct, state.pools["ct_critic"].exchange(t.shown_fake_ct, rng)
+    if not shown:
+        return terms
     with fabric.autocast():
         lessons = {n: critic_loss(state.nets[n](real), state.nets[n](fake)) for n, (real, fake) in shown.items()}
         total = torch.stack(list(lessons.values())).sum()

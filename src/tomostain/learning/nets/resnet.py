@@ -81,8 +81,8 @@ class ResNet(nn.Module):
         self.to_half = enlarged(4 * width, 2 * width, norm=main, up=up)
         self.to_full = enlarged((4 if skips else 2) * width, width, norm=main, up=up)
         if skips:
-            fine = nn.Conv2d(2 * width + in_channels, width, 3, 1, 1, padding_mode="reflect")
-            head: list[nn.Module] = [fine, nn.ReLU(), nn.Conv2d(width, out_channels, 3, 1, 1, padding_mode="reflect")]
+            fine = convolved(2 * width + in_channels, width, norm=main)
+            head: list[nn.Module] = [*fine, nn.Conv2d(width, out_channels, 3, 1, 1, padding_mode="reflect")]
         else:
             head = [nn.Conv2d(width, out_channels, 7, 1, 3, padding_mode="reflect")]
         self.head = nn.Sequential(*head, *([nn.Tanh()] if bounded else []))
