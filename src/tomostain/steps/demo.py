@@ -7,27 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tomostain import runs
+from tomostain.learning.recipe import SMALL
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import pair
 from tomostain.steps.phantom import PhantomRecipe, phantom
 from tomostain.steps.report import ReportRecipe, report
 from tomostain.steps.stain import stain
-from tomostain.steps.train import TrainRecipe, train
-
-SMALL = TrainRecipe(
-    patch_px=96,
-    width=16,
-    depth=4,
-    critic_width=16,
-    critic_depth=2,
-    cycle_every=4,
-    batch=2,
-    lr=1e-3,
-    ct_units="1/cm",
-    sample_every=0,
-    validate_every=250,
-)
-"""A network and patches that two CPU cores train in minutes."""
+from tomostain.steps.train import train
 
 
 @dataclass(frozen=True)
@@ -81,7 +67,10 @@ def demo(out: Path, *, recipe: DemoRecipe = DemoRecipe()) -> Path:
     if not runs.is_complete(pairs):
         pair(cohort, pairs)
     if not runs.is_complete(stainer):
-        train(pairs, stainer, recipe=replace(SMALL, hold_out=held_out, steps=recipe.steps, seed=recipe.seed))
+        learning = replace(
+            SMALL, hold_out=held_out, steps=recipe.steps, seed=recipe.seed, ct_units="1/cm", validate_every=250
+        )
+        train(pairs, stainer, recipe=learning)
     if not runs.is_complete(evaluation):
         evaluate(stainer, pairs, evaluation, recipe=EvaluateRecipe())
     volume = cohort / specimens[-1]["ct"]
