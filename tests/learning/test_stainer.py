@@ -105,7 +105,7 @@ def test_an_altered_weight_is_noticed(tmp_path):
         ({"version": 2}, "version is 2"),
         ({"ct_range": {"low": 3.0, "high": 1.0}}, "low < high"),
         ({"net": {"name": "resnet", "args": {"width": 10**9, "depth": 1}}}, "width is 1000000000"),
-        ({"net": {"name": "resnet", "args": {"width": 8, "depth": 1}}}, "does not hold the weights of resnet"),
+        ({"net": {"name": "resnet", "args": {"width": 8, "depth": 1}}}, "does not hold the weights of this version"),
         ({"net": {"name": "resmet", "args": {}}}, "did you mean 'resnet'"),
         ({"planes": 3}, "does not hold the weights"),
     ],

@@ -197,7 +197,9 @@ class Stainer:
                 net = build_generator(spec, planes, 3, trust=trust)
             net.load_state_dict(tensors_from_bytes(raw), strict=True, assign=True)
         except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{weights_path} does not hold the weights of {spec.name}: {_plain(error)}") from None
+            raise ValueError(
+                f"{weights_path} does not hold the weights of this version's {spec.name} ({_plain(error)}); train again"
+            ) from None
         net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(net, spec, ct_range, stain, um_per_px, planes, history)
 
