@@ -7,7 +7,7 @@ import zarr
 
 from tomostain.images import check_ct, read_volume
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import create_volume, read_ome_zarr
+from tomostain.images.ome_zarr import create_volume
 from tomostain.images.resample import to_linear, to_srgb
 
 
@@ -49,7 +49,7 @@ def test_other_peoples_code_reads_shape_scale_and_colours(tmp_path, ct_grid, col
 
 def test_coarser_level_is_the_mean_in_linear_light_at_the_right_place(tmp_path, ct_grid, colours):
     path = write(tmp_path / "v.ome.zarr", ct_grid, colours, colours=3)
-    coarse = read_ome_zarr(path, level=1)
+    coarse = read_volume(f"{path}::1")
     assert coarse.shape == (20, 35, 45, 3)
     assert coarse.grid.spacing_um == (10.0, 10.0, 10.0)
     assert coarse.grid.origin_um == (5.0, -2.5, 12.5)
@@ -60,7 +60,7 @@ def test_coarser_level_is_the_mean_in_linear_light_at_the_right_place(tmp_path, 
 def test_labels_are_never_averaged(tmp_path, rng):
     labels = rng.choice([0, 8], (33, 65, 67)).astype(np.uint8)
     path = write(tmp_path / "l.ome.zarr", Grid(labels.shape, (5, 5, 5)), labels, reduce="nearest")
-    assert set(np.unique(read_ome_zarr(path, level=1)[:, :, :])) == {0, 8}
+    assert set(np.unique(read_volume(f"{path}::1")[:, :, :])) == {0, 8}
 
 
 def test_calibrated_values_come_back_in_their_unit(tmp_path, ct_grid):

@@ -2,51 +2,115 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from tomostain.images.image import Slide, Volume
-from tomostain.images.ome_zarr import read_ome_zarr
+from tomostain.images.readers.flat import read_npy, read_raw
+from tomostain.images.readers.given import Given, VolumeError
+from tomostain.images.readers.hdf5 import read_hdf5
+from tomostain.images.readers.metaimage import read_metaimage
+from tomostain.images.readers.nifti import read_nifti
+from tomostain.images.readers.nrrd_file import read_nrrd
+from tomostain.images.readers.scanco import read_aim, read_isq
+from tomostain.images.readers.slices import read_folder
+from tomostain.images.readers.tiff import read_tiff
+from tomostain.images.readers.zarr_store import METADATA, read_zarr
 from tomostain.images.slides import read_slide
-from tomostain.images.tiff import read_tiff
+from tomostain.runs import split_inside
 
-__all__ = ["READERS", "Slide", "Volume", "check_ct", "read_slide", "read_volume"]
+__all__ = ["READERS", "Slide", "Volume", "VolumeError", "check_ct", "read_slide", "read_volume"]
 
-READERS = {".zarr": read_ome_zarr, ".tif": read_tiff, ".tiff": read_tiff, "folder": read_tiff}
-"""How a volume is opened, by suffix; ``folder`` is a folder of slices."""
+Reader = Callable[[Path, Given], Volume]
+
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        ".zarr": read_zarr,
+        ".tif": read_tiff,
+        ".tiff": read_tiff,
+        ".btf": read_tiff,
+        ".h5": read_hdf5,
+        ".hdf5": read_hdf5,
+        ".hdf": read_hdf5,
+        ".nxs": read_hdf5,
+        ".nx": read_hdf5,
+        ".nrrd": read_nrrd,
+        ".nhdr": read_nrrd,
+        ".mha": read_metaimage,
+        ".mhd": read_metaimage,
+        ".nii": read_nifti,
+        ".nii.gz": read_nifti,
+        ".isq": read_isq,
+        ".aim": read_aim,
+        ".npy": read_npy,
+        ".raw": read_raw,
+    }
+)
+"""How a volume in a file is opened, by how its name ends, in small letters; the longest ending that fits is taken."""
 
 _CHECKED_WHOLE_BYTES = 2**30
 _CHECKED_PLANES = 64
 _SLAB_BYTES = 2**28
 
 
-def read_volume(path: Path, *, spacing_um: tuple[float, ...] | None = None) -> Volume:
-    """Open a volume lazily, whatever its format.
+def read_volume(
+    path: Path,
+    *,
+    spacing_um: tuple[float, ...] | None = None,
+    shape: tuple[int, ...] | None = None,
+    dtype: str | None = None,
+    offset: int = 0,
+) -> Volume:
+    """Open a volume lazily, whatever its format (docs/formats.md lists them).
 
     Parameters
     ----------
     path
-        OME-Zarr, a folder of TIFF slices, or a multi-page TIFF.
+        A file, a Zarr folder or a folder of slices. ``FILE::/entry/data`` chooses a data set inside an HDF5 file or a
+        Zarr group, ``NAME.ome.zarr::2`` a level.
     spacing_um
         Voxel size (z, y, x) in um where the file states none; overrides the file.
+    shape, dtype, offset
+        Of raw values: voxels (z, y, x), type (``uint16``, big-endian ``uint16be``), bytes before the first value. A
+        file of unknown ending is read as raw values where shape and dtype are given.
 
     Raises
     ------
     FileNotFoundError
         There is nothing at ``path``.
-    ValueError
-        Unknown format, no voxel size, or whatever the format's reader finds wrong.
+    VolumeError
+        A ValueError: unknown format, no voxel size, or whatever the format's reader finds wrong.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no volume {path}")
-    kind = path.suffix.lower()
-    if kind not in READERS:
-        if not path.is_dir():
-            raise ValueError(f"{path.name}: volumes are read from {', '.join(READERS)}; convert it to one of these")
-        kind = "folder"
-    return READERS[kind](path, spacing_um=spacing_um)
+    file, inside = split_inside(path)
+    if not file.exists():
+        raise FileNotFoundError(f"there is no volume {file}")
+    given = Given(inside, spacing_um, shape, dtype, offset)
+    reader = _reader_of(file)
+    if reader is None and file.is_file() and shape is not None and dtype is not None:
+        reader = read_raw
+    if reader is None:
+        raise VolumeError(
+            f"{file.name}: volumes are read from {', '.join(READERS)} and folders of slices; convert it to one of "
+            "these, or pass --shape and --dtype if it holds raw values"
+        )
+    if reader is not read_raw and (shape is not None or dtype is not None or offset):
+        raise VolumeError(
+            f"{file.name} states its own shape and type; --shape, --dtype and --offset are for raw values"
+        )
+    return reader(file, given)
+
+
+def _reader_of(path: Path) -> Reader | None:
+    if path.is_dir():
+        zarr_like = path.name.lower().endswith(".zarr") or any((path / file).is_file() for file in METADATA)
+        return read_zarr if zarr_like else read_folder
+    name = re.sub(r";\d+$", "", path.name.lower())
+    endings = [ending for ending in READERS if name.endswith(ending) and ending != ".zarr"]
+    return READERS[max(endings, key=len)] if endings else None
 
 
 def check_ct(volume: Volume) -> Volume:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +35,8 @@ class Volume:
     grid: Grid
     name: str
     stain: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What else its file says, in words: ``format``, ``units`` of the values, ``orientation`` of the axes."""
 
     def __post_init__(self) -> None:
         if tuple(self.array.shape[:3]) != self.grid.shape:
@@ -99,3 +102,24 @@ class ColourLast:
         space, colour = where[:3], where[3] if len(where) > 3 else slice(None)
         block = np.asarray(self.source[(colour, *space)])
         return block if isinstance(colour, int) else np.moveaxis(block, 0, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A lazy array in calibrated units: float32 ``slope`` x stored value + ``intercept``."""
+
+    source: LazyArray
+    slope: float
+    intercept: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.source.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def __getitem__(self, window: Any, /) -> Any:
+        stored = np.asarray(self.source[window], dtype=np.float32)
+        return stored * np.float32(self.slope) + np.float32(self.intercept)

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5 (NGFF, Zarr v3) in and out: sharded, multiscale, colours as c z y x with their metadata.
+"""OME-Zarr 0.5 (NGFF, Zarr v3) out: sharded, multiscale, colours as c z y x with their metadata.
 
 Values are written once per shard by whoever fills the writer; the pyramid is built, and the ``ome`` metadata that makes
 the store an image written, only when the writer is left without an error.
@@ -22,7 +22,6 @@ from yaozarrs.v05 import ScaleTransformation, TranslationTransformation
 from zarr.codecs import ZstdCodec
 
 from tomostain.images.geometry import Grid
-from tomostain.images.image import ColourLast, LazyArray, Volume
 from tomostain.images.resample import to_linear, to_srgb
 
 Reduce = Literal["mean", "nearest"]
@@ -30,15 +29,6 @@ CHUNK_PX = 64
 SHARD_PX = (64, 512, 512)
 SMALLEST_LEVEL_PX = 64
 
-UM_PER = {
-    "angstrom": 1e-4,
-    "nanometer": 1e-3,
-    "micrometer": 1.0,
-    "millimeter": 1e3,
-    "centimeter": 1e4,
-    "meter": 1e6,
-    "inch": 25400.0,
-}
 _RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
 
@@ -105,111 +95,6 @@ def create_volume(
     ome = _metadata(grid, shapes, colours, title, np.dtype(dtype))
     about = {"stain": stain, "reduce": reduce, **(attributes or {})}
     root.attrs.update({"ome": ome, "tomostain": json.loads(json.dumps(about))})
-
-
-def read_ome_zarr(path: Path, *, spacing_um: tuple[float, ...] | None = None, level: int = 0) -> Volume:
-    """Open one level of an OME-Zarr image (0.4 or 0.5) as a lazy Volume.
-
-    Raises
-    ------
-    ValueError
-        The folder is no OME-Zarr image, was not written to the end, has no voxel size, or axes other than (c) z y x.
-    """
-    path = Path(path)
-    try:
-        root = zarr.open_group(path, mode="r")
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a Zarr group that can be opened: {error}") from None
-    about: dict[str, Any] = dict(root.attrs)
-    ome = about.get("ome", about)
-    if "multiscales" not in ome:
-        raise ValueError(f"{path} has no OME-Zarr metadata; if it was being written, the writing did not finish")
-    scales = ome["multiscales"][0]
-    axes = [axis["name"] for axis in scales["axes"]]
-    datasets = scales["datasets"]
-    if not 0 <= level < len(datasets):
-        raise ValueError(f"{path} has levels 0 to {len(datasets) - 1}, not {level}")
-    stored: Any = root[datasets[level]["path"]]
-    if not set(axes) <= {"t", "c", "z", "y", "x"} or not {"z", "y", "x"} <= set(axes):
-        raise ValueError(f"{path} has axes {axes}; a volume needs z, y, x and at most t and c beside them")
-    for axis, size in zip(axes, stored.shape, strict=True):
-        if (axis == "t" and size != 1) or (axis == "c" and size not in (1, 3)):
-            raise ValueError(f"{path} has {size} along {axis}; only one time point and 1 or 3 channels can be read")
-    scale, offset = _transform(scales, datasets[level], len(axes))
-    space = [axes.index(name) for name in "zyx"]
-    if space != sorted(space):
-        raise ValueError(f"{path} has axes {axes}; they must run in the order z, y, x")
-    units = [scales["axes"][i].get("unit") for i in space]
-    if spacing_um is None and not all(unit in UM_PER for unit in units):
-        raise ValueError(f"{path} has no voxel size in a known unit ({units}); pass --spacing-um z y x")
-    spacing = spacing_um or tuple(scale[i] * UM_PER[unit] for i, unit in zip(space, units, strict=True))
-    origin = tuple(offset[i] * UM_PER.get(unit, 1.0) for i, unit in zip(space, units, strict=True))
-    array = _spatial(stored, axes)
-    ours: dict[str, Any] = dict(about.get("tomostain", {}))
-    if "slope" in ours and len(array.shape) == 3:
-        array = Calibrated(array, float(ours["slope"]), float(ours.get("intercept", 0.0)))
-    grid = Grid(tuple(array.shape[:3]), spacing, origin)
-    return Volume(array, grid, name=path.name, stain=ours.get("stain"))
-
-
-@dataclass(frozen=True, eq=False)
-class Calibrated:
-    """A lazy array in calibrated units: float32 ``slope`` x stored value + ``intercept``."""
-
-    source: LazyArray
-    slope: float
-    intercept: float
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.source.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32)
-
-    def __getitem__(self, window: Any, /) -> Any:
-        stored = np.asarray(self.source[window], dtype=np.float32)
-        return stored * np.float32(self.slope) + np.float32(self.intercept)
-
-
-@dataclass(frozen=True, eq=False)
-class _Squeezed:
-    """A stored array with leading axes of length one left out."""
-
-    source: LazyArray
-    leading: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.source.shape[self.leading :])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.source.dtype)
-
-    def __getitem__(self, window: Any, /) -> Any:
-        where = window if isinstance(window, tuple) else (window,)
-        return self.source[(*(0,) * self.leading, *where)]
-
-
-def _spatial(stored: Any, axes: list[str]) -> LazyArray:
-    array: LazyArray = _Squeezed(stored, 1) if axes[0] == "t" else stored
-    if "c" not in axes:
-        return array
-    return ColourLast(array) if array.shape[0] == 3 else _Squeezed(array, 1)
-
-
-def _transform(scales: dict[str, Any], dataset: dict[str, Any], n_axes: int) -> tuple[list[float], list[float]]:
-    """Scale and translation of a level, in axis units, with those of the whole multiscale applied after them."""
-    scale, offset = [1.0] * n_axes, [0.0] * n_axes
-    for step in (*dataset.get("coordinateTransformations", ()), *(scales.get("coordinateTransformations") or ())):
-        if step["type"] == "scale":
-            scale = [s * float(f) for s, f in zip(scale, step["scale"], strict=True)]
-            offset = [o * float(f) for o, f in zip(offset, step["scale"], strict=True)]
-        elif step["type"] == "translation":
-            offset = [o + float(t) for o, t in zip(offset, step["translation"], strict=True)]
-    return scale, offset
 
 
 def _level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -39,6 +39,12 @@ class PairRecipe:
     """Name of the stain; one stainer learns one stain."""
     spacing_um: tuple[float, float, float] | None = None
     """Voxel size z y x in um, where the volume does not state it."""
+    shape: tuple[int, int, int] | None = None
+    """Voxels z y x of a volume of raw values."""
+    dtype: str | None = None
+    """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
+    offset: int = 0
+    """Bytes before the first of a volume's raw values."""
     slide_um: float | None = None
     """Pixel size in um, where the slide (or the aligned images) does not state it."""
 
@@ -51,8 +57,9 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
     """Make pairs of CT and stain.
 
     VOLUME SLIDE OUT.pair.zarr makes one. TABLE.csv OUT makes many: one line a pair, with the columns volume, slide,
-    specimen and, as needed, name, placement, aligned, planes, exclude, stain, spacing_um ("z y x"), slide_um; paths are
-    relative to the table. COHORT OUT does the same for a phantom cohort, with its true placements and damage masks.
+    specimen and, as needed, name, placement, aligned, planes, exclude, stain, spacing_um ("z y x"), slide_um, and for
+    raw values shape ("z y x"), dtype, offset; paths are relative to the table. COHORT OUT does the same for a phantom
+    cohort, with its true placements and damage masks.
 
     Parameters
     ----------
@@ -122,7 +129,11 @@ def _make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:
     if recipe.placement is None:
         raise ValueError(f"{slide.name} has no placement; pass --placement FILE, or --aligned for two aligned images")
     return make_pair(
-        check_ct(read_volume(volume, spacing_um=recipe.spacing_um)),
+        check_ct(
+            read_volume(
+                volume, spacing_um=recipe.spacing_um, shape=recipe.shape, dtype=recipe.dtype, offset=recipe.offset
+            )
+        ),
         read_slide(slide, pixel_um=recipe.slide_um),
         Placement.load(recipe.placement),
         specimen=recipe.specimen,
@@ -219,13 +230,16 @@ def _value(key: str, text: str, folder: Path, where: str) -> Any:
     try:
         if key in PATH_COLUMNS:
             return folder / text
-        if key == "planes":
+        if key in ("planes", "offset"):
             return int(text)
         if key == "slide_um":
             return float(text)
         if key == "spacing_um":
             z, y, x = (float(part) for part in text.replace(",", " ").split())
             return (z, y, x)
+        if key == "shape":
+            depth, height, width = (int(part) for part in text.replace(",", " ").split())
+            return (depth, height, width)
         if key == "aligned":
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
     except (ValueError, KeyError):

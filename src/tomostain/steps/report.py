@@ -286,13 +286,16 @@ def _volume(stained: Path | None, record: Mapping[str, Any] | None, model: Stain
 
 def _ct_of(record: Mapping[str, Any]) -> Volume | None:
     """The CT volume among a staining's inputs; None where it can no longer be opened."""
-    spacing = (record.get("recipe") or {}).get("spacing_um")
+    recipe = record.get("recipe") or {}
+    spacing, shape = (tuple(recipe[key]) if recipe.get(key) else None for key in ("spacing_um", "shape"))
     for given in reversed(record.get("inputs", [])):
         path = Path(given["path"])
-        if not path.exists() or (path / "stainer.json").exists():
+        if not runs.split_inside(path)[0].exists() or (path / "stainer.json").exists():
             continue
         try:
-            volume = read_volume(path, spacing_um=tuple(spacing) if spacing else None)
+            volume = read_volume(
+                path, spacing_um=spacing, shape=shape, dtype=recipe.get("dtype"), offset=recipe.get("offset") or 0
+            )
         except (ValueError, OSError):
             continue
         if not volume.is_colour:

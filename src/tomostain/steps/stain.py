@@ -26,6 +26,12 @@ class StainRecipe:
     """Piece of a plane (y, x) in the network at once; default: 512 x 512. Never changes the result."""
     spacing_um: tuple[float, float, float] | None = None
     """Voxel size z y x in um, where the volume does not state it."""
+    shape: tuple[int, int, int] | None = None
+    """Voxels z y x of a volume of raw values."""
+    dtype: str | None = None
+    """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
+    offset: int = 0
+    """Bytes before the first of a volume's raw values."""
     any_scale: bool = False
     """Stain a volume whose voxel size is not the one the stainer was trained on; the colours are then a guess."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -40,7 +46,8 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     stainer
         Folder that `tomostain train` wrote.
     volume
-        CT volume: OME-Zarr, folder of TIFF slices, or multi-page TIFF.
+        CT volume: OME-Zarr, TIFF, HDF5, NRRD, MHA, NIfTI, Scanco, raw, a folder of slices ... (docs/formats.md);
+        FILE::/entry/data chooses inside it.
     out
         The stained volume to be written, NAME.ome.zarr: uint8 sRGB, c z y x, with its pyramid.
 
@@ -58,10 +65,13 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     -------
     tomostain stain stainer/ ct.ome.zarr stained.ome.zarr
     tomostain stain stainer/ slices/ stained.ome.zarr --spacing-um 5 5 5
+    tomostain stain stainer/ scan.raw stained.ome.zarr --shape 900 1024 1024 --dtype uint16 --spacing-um 5 5 5
     """
     out = Path(out)
     model = Stainer.load(stainer)
-    ct = check_ct(read_volume(volume, spacing_um=recipe.spacing_um))
+    ct = check_ct(
+        read_volume(volume, spacing_um=recipe.spacing_um, shape=recipe.shape, dtype=recipe.dtype, offset=recipe.offset)
+    )
     worst = max(abs(edge / model.um_per_px - 1) for edge in ct.grid.spacing_um)
     if worst > SCALE_TOLERANCE and not recipe.any_scale:
         raise ValueError(

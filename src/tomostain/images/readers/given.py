@@ -1,0 +1,191 @@
+"""What a user says about a volume beside its path, and what is checked of every header before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tomostain.images.geometry import Vector
+
+UM_PER = {
+    "angstrom": 1e-4,
+    "nanometer": 1e-3,
+    "micrometer": 1.0,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "decimeter": 1e5,
+    "meter": 1e6,
+    "inch": 25400.0,
+    "foot": 304800.0,
+    "yard": 914400.0,
+    "thou": 25.4,
+    "point": 25400.0 / 72,
+    "picometer": 1e-6,
+}
+_SHORT = {
+    "å": "angstrom",
+    "a": "angstrom",
+    "nm": "nanometer",
+    "um": "micrometer",
+    "µm": "micrometer",
+    "μm": "micrometer",
+    "micron": "micrometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "dm": "decimeter",
+    "m": "meter",
+    "in": "inch",
+    "ft": "foot",
+    "yd": "yard",
+    "mil": "thou",
+    "li": "thou",
+    "pt": "point",
+    "pm": "picometer",
+}
+PLAUSIBLE_VOXEL_UM = (1e-3, 2e4)
+"""Voxel sizes outside this, 1 nm to 2 cm, are slips of a unit."""
+
+BOMB_RATIO = 2000
+"""No file of real grey values shrinks by more than this; deflate cannot reach it at all (1032)."""
+BOMB_FREE_BYTES = 2**28
+"""What may always be believed of a header, however small its file is."""
+
+DTYPES = "8, 16, 32 or 64 bit integers, or 16, 32 or 64 bit floats"
+
+
+class VolumeError(ValueError):
+    """A volume that cannot be read: one sentence that names the file, the fault and the next step."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user says about a volume that its file may not."""
+
+    inside: str = ""
+    """What stands after ``::`` in the path: a dataset, a group or a level inside the file."""
+    spacing_um: tuple[float, ...] | None = None
+    """Voxel size (z, y, x) in um; overrides the file."""
+    shape: tuple[int, ...] | None = None
+    """Number of voxels (z, y, x) of a raw file."""
+    dtype: str | None = None
+    """Type of the values of a raw file, such as uint16 or >i2."""
+    offset: int = 0
+    """Bytes before the first value of a raw file."""
+
+    def nothing_inside(self, name: str) -> None:
+        """Refuse a choice inside a file that has nothing to choose from."""
+        if self.inside:
+            raise VolumeError(f"{name} holds one volume only; leave out '::{self.inside}'")
+
+
+@contextmanager
+def told(name: str, kind: str) -> Iterator[None]:
+    """Turn whatever a format's library throws at a broken file into one sentence."""
+    try:
+        yield
+    except VolumeError:
+        raise
+    except MemoryError:
+        raise VolumeError(f"{name} asks for more memory than there is; its header may be wrong") from None
+    except Exception as error:
+        raise VolumeError(f"{name} cannot be read as {kind}: {one_line(error)}") from None
+
+
+def one_line(error: BaseException) -> str:
+    """The first 200 characters of what an exception says."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+def um_per(unit: Any) -> float | None:
+    """Micrometres in one of a unit named in full or in short, singular or plural; None for anything else."""
+    if isinstance(unit, bytes):
+        unit = unit.decode("utf-8", "replace")
+    word = str(unit).strip().strip('"').replace("\\u00b5", "µ").replace("\\u00B5", "µ").lower()
+    word = re.sub(r"metre(s?)$", r"meter\1", word)
+    for known in (word, word.removesuffix("s")):
+        if known in _SHORT or known in UM_PER:
+            return UM_PER[_SHORT.get(known, known)]
+    return None
+
+
+def spacing_of(name: str, stated: Sequence[float] | None, given: Given, *, found: str = "") -> Vector:
+    """The voxel size (z, y, x) in um: what the user says, else what the file states and can be believed.
+
+    ``found`` is told where the file states something that is not enough.
+
+    Raises
+    ------
+    VolumeError
+        There is no voxel size, or none that can be.
+    """
+    spacing = given.spacing_um or stated
+    if spacing is None:
+        raise VolumeError(f"{name} has no voxel size{found and f' ({found})'}; pass --spacing-um z y x")
+    if len(spacing) != 3:
+        raise VolumeError(f"{name} needs three voxel edges, z y x, not {len(spacing)}; pass --spacing-um z y x")
+    z, y, x = (float(edge) for edge in spacing)
+    if not all(math.isfinite(edge) and edge > 0 for edge in (z, y, x)):
+        raise VolumeError(f"{name}: a voxel of {z:g} x {y:g} x {x:g} um cannot be; pass --spacing-um z y x")
+    low, high = PLAUSIBLE_VOXEL_UM
+    if given.spacing_um is None and not all(low <= edge <= high for edge in (z, y, x)):
+        raise VolumeError(
+            f"{name} states a voxel of {z:g} x {y:g} x {x:g} um, which cannot be; pass --spacing-um z y x"
+        )
+    return _rounded(z), _rounded(y), _rounded(x)
+
+
+def _rounded(edge: float) -> float:
+    """Twelve digits: what unit conversions leave behind them is no part of a voxel size."""
+    return float(f"{edge:.12g}")
+
+
+def shape_of(name: str, sizes: Sequence[Any]) -> tuple[int, int, int]:
+    """Three positive sizes (z, y, x).
+
+    Raises
+    ------
+    VolumeError
+        Not three, or one of them is not positive.
+    """
+    if len(sizes) != 3 or any(int(n) < 1 for n in sizes):
+        raise VolumeError(f"{name} states a shape of {tuple(sizes)}; a volume needs three positive sizes z y x")
+    z, y, x = (int(n) for n in sizes)
+    return z, y, x
+
+
+def dtype_of(name: str, dtype: Any) -> np.dtype[Any]:
+    """A dtype that holds grey values.
+
+    Raises
+    ------
+    VolumeError
+        It does not: booleans, complex numbers, texts, records.
+    """
+    kind: np.dtype[Any] = np.dtype(dtype)
+    if kind.kind not in "uif" or kind.itemsize > 8 or kind.fields is not None or kind.subdtype is not None:
+        raise VolumeError(f"{name} holds {kind}; grey values are {DTYPES}")
+    return kind
+
+
+def believable(name: str, shape: Sequence[int], dtype: np.dtype[Any], stored_bytes: int) -> None:
+    """Refuse a header that claims far more values than its file can hold, however well they are compressed.
+
+    Raises
+    ------
+    VolumeError
+        The header is wrong, or the file is made to burst.
+    """
+    claimed = math.prod(int(n) for n in shape) * dtype.itemsize
+    if claimed > max(BOMB_FREE_BYTES, BOMB_RATIO * stored_bytes):
+        sizes = " x ".join(str(n) for n in shape)
+        raise VolumeError(
+            f"{name} claims {sizes} {dtype} values ({claimed / 2**30:.3g} GiB) but stores {stored_bytes} bytes; "
+            "its header is wrong, or the file is damaged: copy or export it again"
+        )

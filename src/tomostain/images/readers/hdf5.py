@@ -1,0 +1,172 @@
+"""A volume in an HDF5 or NeXus file: finds the data set, follows links inside the file's folder, reads windows."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tomostain.images.geometry import Grid, Vector
+from tomostain.images.image import Volume
+from tomostain.images.readers.arrays import Array, Box, Chunked, Held, Source, Windowed
+from tomostain.images.readers.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
+from tomostain.images.readers.hdf5_links import Node, candidates, find, inside_folder, nexus_default
+from tomostain.images.readers.hdf5_spacing import agreed, of_attributes, of_axes, of_siblings
+
+KIND = "HDF5"
+MOST_CHUNK_BYTES = 2**29
+"""A larger chunk cannot be read in part within the memory that a window may cost."""
+_CLEARLY_LARGER = 2
+_FILTERS = {
+    32000: "lzf",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32026: "blosc2",
+}
+
+
+class DataSet:
+    """The three long axes of a data set in an HDF5 file that is kept open; HDF5 reads only the chunks a box touches."""
+
+    def __init__(self, file: Path, path: str, axes: slice, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape[axes], dtype
+        self._where = (file, path, axes, shape, dtype)
+        self._before, self._after = axes.start, len(shape) - axes.stop
+        self._data: Held[h5py.Dataset] = Held(_open_dataset, file, path)
+
+    def read(self, box: Box) -> Array:
+        where = (*(slice(0, 1),) * self._before, *(slice(a, b) for a, b in box), *(slice(0, 1),) * self._after)
+        values = np.empty(tuple(part.stop - part.start for part in where), self.dtype)
+        self._data.get().read_direct(values, where)
+        return values.reshape(tuple(b - a for a, b in box))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (DataSet, self._where)
+
+
+def read_hdf5(path: Path, given: Given) -> Volume:
+    """Open a data set of an HDF5 or NeXus file as a lazy Volume.
+
+    Without ``::`` it is NeXus' default signal, else the only three-dimensional data set, else the one that is at least
+    twice as large as any other. Further axes of length one are left out. The voxel size is that of NeXus axes, or of
+    attributes or data sets beside the data, where they name a unit.
+
+    Raises
+    ------
+    VolumeError
+        Nothing to be read, several to choose from, a filter that is not installed, a link that leads out of the folder
+        or in a circle, no voxel size.
+    """
+    with told(path.name, KIND):
+        node = _chosen(path, given.inside)
+        name = f"{path.name}::{given.inside}" if given.inside else path.name
+        with node.open() as data:
+            if not isinstance(data, h5py.Dataset) or data.shape is None:
+                raise VolumeError(f"{name} is no data set; choose one with {path.name}::/group/data")
+            axes = _axes_of(name, data)
+            _check(name, data, node, path)
+            stated, seen = _stated_spacing(data, node, axes)
+            source: Source = DataSet(node.file, node.path, axes, tuple(data.shape), np.dtype(data.dtype))
+            if data.chunks:
+                source = Chunked(source, tuple(data.chunks[axes]))
+        grid = Grid(source.shape, spacing_of(name, stated, given, found=seen))
+        return Volume(Windowed(source, name, KIND), grid, name=name, about={"format": "HDF5", "data": node.path})
+
+
+def _open_dataset(file: Path, path: str) -> h5py.Dataset:
+    return h5py.File(file, "r")[path]
+
+
+def _chosen(path: Path, inside: str) -> Node:
+    if inside:
+        node = find(path, inside)
+        with node.open() as opened:
+            if not isinstance(opened, h5py.Group):
+                return node
+    else:
+        default = nexus_default(path)
+        if default is not None:
+            return default
+    found = candidates(path, inside or "/")
+    if not found:
+        raise VolumeError(f"{path.name} holds no three-dimensional data set of numbers; is it the right file?")
+    signals = [one for one in found if one.is_signal]
+    if len(signals) == 1:
+        return signals[0].node
+    if len(found) > 1 and found[0].voxels < _CLEARLY_LARGER * found[1].voxels:
+        names = ", ".join(f"{path.name}::{one.asked}" for one in found[:8])
+        raise VolumeError(f"{path.name} holds several volumes; choose one of {names}")
+    return found[0].node
+
+
+def _axes_of(name: str, data: h5py.Dataset) -> slice:
+    """Where z, y, x stand among the axes; ilastik's axis tags are heeded, and must name them in this order."""
+    shape = tuple(int(n) for n in data.shape)
+    before = 0
+    while len(shape) - before > 3 and shape[before] == 1:
+        before += 1
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        tags = [str(axis["key"]) for axis in json.loads(data.attrs["axistags"])["axes"]]
+        space = [tag for tag in tags if tag in "zyx"]
+        if len(tags) == len(shape) and len(space) == 3:
+            if space != ["z", "y", "x"] or tags[tags.index("z") :][:3] != space:
+                raise VolumeError(f"{name} has axes {' '.join(tags)}; save it with the axes in the order z y x")
+            before = tags.index("z")
+    others = shape[:before] + shape[before + 3 :]
+    if any(n != 1 for n in others):
+        raise VolumeError(f"{name} has a shape of {shape}; a volume has three axes z y x: save the one to be read")
+    shape_of(name, shape[before : before + 3])
+    return slice(before, before + 3)
+
+
+def _check(name: str, data: h5py.Dataset, node: Node, root: Path) -> None:
+    """Check a data set before any of it is read: its type, where its bytes lie and how many, chunks and filters."""
+    dtype_of(name, data.dtype)
+    plist = data.id.get_create_plist()
+    raw_files = [plist.get_external(i)[0] for i in range(plist.get_external_count())]
+    sources = [source.file_name for source in data.virtual_sources()] if data.is_virtual else []
+    for target in (*raw_files, *sources):
+        text = target.decode("utf-8", "replace") if isinstance(target, bytes) else str(target)
+        if text != ".":
+            inside_folder(name, text, node.file, root)
+    if not raw_files and not sources:
+        stored = node.file.stat().st_size
+        believable(name, data.shape, data.dtype, stored)
+        at = data.id.get_offset()
+        if data.chunks is None and at is not None and at + data.id.get_storage_size() > stored:
+            raise VolumeError(f"{name} is truncated: its values lie beyond the file's end; copy it again")
+    if data.chunks and math.prod(data.chunks) * data.dtype.itemsize > MOST_CHUNK_BYTES:
+        raise VolumeError(f"{name} has chunks of {data.chunks}, too large to be read in part; rechunk it (h5repack)")
+    for i in range(plist.get_nfilters()):
+        code = int(plist.get_filter(i)[0])
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                importlib.import_module("hdf5plugin")
+        if not h5py.h5z.filter_avail(code):
+            raise VolumeError(
+                f"{name} is compressed with {_FILTERS.get(code, 'a filter')} (HDF5 filter {code}), which is not "
+                "installed; pip install 'tomostain[formats]', or save it with gzip (h5repack)"
+            )
+
+
+def _stated_spacing(data: h5py.Dataset, node: Node, axes: slice) -> tuple[Vector | None, str]:
+    """The voxel size that stands with the data, in its group, or at the file's root."""
+    stated, seen = of_attributes(data.attrs)
+    if node.beside is not None:
+        with node.beside.open() as group:
+            steps = of_axes(group, tuple(data.shape), axes.start)
+            if steps is not None:
+                stated["axes"] = steps
+            for more, also in (of_siblings(group), of_attributes(group.attrs)):
+                stated, seen = stated | more, seen + also
+    more, also = of_attributes(data.file.attrs)
+    return agreed(stated | more, seen + also)
