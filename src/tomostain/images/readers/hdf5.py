@@ -17,7 +17,7 @@ from tomostain.images.image import Volume
 from tomostain.images.readers.arrays import Array, Box, Chunked, Held, Source, Windowed
 from tomostain.images.readers.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
 from tomostain.images.readers.hdf5_links import Node, candidates, find, inside_folder, nexus_default
-from tomostain.images.readers.hdf5_spacing import agreed, of_attributes, of_axes, of_siblings
+from tomostain.images.readers.stated_spacing import agreed, of_attributes, of_axes, of_siblings
 
 KIND = "HDF5"
 MOST_CHUNK_BYTES = 2**29
@@ -114,18 +114,23 @@ def _axes_of(name: str, data: h5py.Dataset) -> slice:
     before = 0
     while len(shape) - before > 3 and shape[before] == 1:
         before += 1
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        tags = [str(axis["key"]) for axis in json.loads(data.attrs["axistags"])["axes"]]
-        space = [tag for tag in tags if tag in "zyx"]
-        if len(tags) == len(shape) and len(space) == 3:
-            if space != ["z", "y", "x"] or tags[tags.index("z") :][:3] != space:
-                raise VolumeError(f"{name} has axes {' '.join(tags)}; save it with the axes in the order z y x")
-            before = tags.index("z")
+    tags = _axis_tags(data)
+    if len(tags) == len(shape) and set("zyx") <= set(tags):
+        before = tags.index("z")
+        if tags[before : before + 3] != ["z", "y", "x"]:
+            raise VolumeError(f"{name} has axes {' '.join(tags)}; save it with the axes in the order z y x")
     others = shape[:before] + shape[before + 3 :]
-    if any(n != 1 for n in others):
+    if len(shape) < 3 or any(n != 1 for n in others):
         raise VolumeError(f"{name} has a shape of {shape}; a volume has three axes z y x: save the one to be read")
     shape_of(name, shape[before : before + 3])
     return slice(before, before + 3)
+
+
+def _axis_tags(data: h5py.Dataset) -> list[str]:
+    try:
+        return [str(axis["key"]) for axis in json.loads(data.attrs["axistags"])["axes"]]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def _check(name: str, data: h5py.Dataset, node: Node, root: Path) -> None:

@@ -27,7 +27,7 @@ from tomostain.images.readers.given import (
     told,
     um_per,
 )
-from tomostain.images.readers.hdf5_spacing import agreed, of_attributes
+from tomostain.images.readers.stated_spacing import agreed, of_attributes
 
 KIND = "Zarr"
 METADATA = ("zarr.json", ".zarray", ".zgroup")
