@@ -1,10 +1,12 @@
 """The pair step: one pair, many from a table, and every bad table named by its line."""
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 from tomostain import runs
+from tomostain.images import read_volume
 from tomostain.images.geometry import Placement
 from tomostain.images.ome_zarr import create_volume
 from tomostain.images.slides import write_slide
@@ -105,3 +107,19 @@ def test_a_finished_pair_is_not_written_over(lab):
     pair(lab / "ct.png", lab / "stain.png", lab / "x.pair.zarr", recipe=recipe)
     with pytest.raises(ValueError, match=r"x\.pair\.zarr exists"):
         pair(lab / "ct.png", lab / "stain.png", lab / "x.pair.zarr", recipe=recipe)
+
+
+def test_a_table_takes_raw_values_and_data_sets_in_files(lab):
+    ct = read_volume(lab / "ct.ome.zarr")[:]
+    (ct * 60000).astype(np.uint16).tofile(lab / "ct.raw")
+    with h5py.File(lab / "ct.h5", "w") as file:
+        file["a"], file["b"] = ct, ct
+        file["b"].attrs["element_size_um"] = (5.0, 5.0, 5.0)
+    (lab / "pairs.csv").write_text(
+        "volume,slide,specimen,name,placement,shape,dtype,spacing_um\n"
+        "ct.raw,slide.tif,S1,raw,slide.placement.json,40 70 90,uint16,5 5 5\n"
+        "ct.h5::/b,slide.tif,S2,hdf5,slide.placement.json,,,\n"
+    )
+    out = pair(lab / "pairs.csv", lab / "pairs")
+    raw, hdf5 = (load_pair(out / f"{name}.pair.zarr") for name in ("raw", "hdf5"))
+    np.testing.assert_allclose(raw.ct / 60000, hdf5.ct, atol=1e-4)

@@ -1,5 +1,8 @@
 """The stain step: tiles of any size give the whole plane's bytes, and what cannot be stained is refused first."""
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -103,3 +106,27 @@ def test_instance_norm_says_that_it_shows_seams(lab):
     make_stainer(lab / "classic", norm="instance", up="transposed")
     with pytest.warns(UserWarning, match="not tile-exact"):
         stain(lab / "classic", lab / "ct.ome.zarr", lab / "out.ome.zarr")
+
+
+def test_any_format_gives_the_same_stain(lab):
+    ct = read_volume(lab / "ct.ome.zarr")[:]
+    whole = read_volume(stain(lab / "stainer", lab / "ct.ome.zarr", lab / "zarr.ome.zarr"))[:]
+    with h5py.File(lab / "ct.h5", "w") as file:
+        file["entry/ct"], file["entry/other"] = ct, ct
+    ct.astype(">f4").tofile(lab / "ct.raw")
+    five = {"spacing_um": (5.0, 5.0, 5.0)}
+    asked = {
+        f"{lab / 'ct.h5'}::/entry/ct": StainRecipe(**five),
+        str(lab / "ct.raw"): StainRecipe(**five, shape=ct.shape, dtype="float32be"),
+    }
+    for i, (path, recipe) in enumerate(asked.items()):
+        out = stain(lab / "stainer", Path(path), lab / f"out{i}.ome.zarr", recipe=recipe)
+        np.testing.assert_array_equal(read_volume(out)[:], whole)
+        assert runs.read_record(out)["inputs"][1] == {"path": path, "sha256": runs.fingerprint(Path(path))}
+
+
+def test_a_format_without_voxel_size_says_what_to_type(lab):
+    np.save(lab / "ct.npy", read_volume(lab / "ct.ome.zarr")[:])
+    with pytest.raises(ValueError, match=r"ct\.npy has no voxel size; pass --spacing-um z y x"):
+        stain(lab / "stainer", lab / "ct.npy", lab / "out.ome.zarr")
+    assert not list(lab.glob("out*"))
