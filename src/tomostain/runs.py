@@ -11,6 +11,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,12 +141,37 @@ def write_text_atomically(path: Path, text: str) -> Path:
     return path
 
 
+@contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """Hand out a hidden sibling of ``out`` to be written, file or folder, and rename it to ``out`` at the end.
+
+    What is left without an error is ``out``; after an error nothing is left, and after a kill only the hidden sibling,
+    which the next attempt clears.
+    """
+    out = Path(out)
+    part = out.with_name(f".{out.name}.part")
+    _remove(part)
+    try:
+        yield part
+        part.replace(out)
+    except BaseException:
+        _remove(part)
+        raise
+
+
 def progress(items: Iterable[Item], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterator[Item]:
     """Pass items on and show on stderr how far it is and how long it will take; one line in ten seconds in a log."""
     live = sys.stderr.isatty()
     yield from tqdm(
         items, total=total, desc=desc, unit=unit, file=sys.stderr, mininterval=0.2 if live else 10.0, dynamic_ncols=live
     )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _marker(out: Path) -> Path:

@@ -59,13 +59,31 @@ class Volume:
 
 
 @dataclass(frozen=True, eq=False)
+class Level:
+    """A slide at lower resolution: its pixel i covers the slide's pixels from i to (i + 1) x ``downsample`` (y, x)."""
+
+    array: LazyArray
+    downsample: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
 class Slide:
-    """A stained section as the scanner wrote it: (y, x, 3) uint8 RGB and its pixel size."""
+    """A stained section as the scanner wrote it: (y, x, 3) uint8 RGB and its pixel size.
+
+    ``levels`` is its pyramid, finest first; the finest is ``array`` itself. ``about`` says where things were found:
+    ``format``, ``pixel_from``, ``notes``.
+    """
 
     array: LazyArray
     grid: Grid
     name: str
     stain: str | None = None
+    levels: tuple[Level, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.levels:
+            object.__setattr__(self, "levels", (Level(self.array, (1.0, 1.0)),))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ Colours are averaged as light: sRGB values are turned into linear light, average
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,10 +14,13 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from tomostain.images.geometry import Floats, Grid, Placement, Plane
-from tomostain.images.image import LazyArray, Slide, Volume
+from tomostain.images.image import LazyArray, Level, Slide, Volume
 
 RGB = npt.NDArray[np.uint8]
 Linear = npt.NDArray[np.float32]
+_POINTS = 4
+"""Points along each axis of a plane pixel that its area average is made of."""
+_BAND_ROWS = 256
 
 
 def _linear_table() -> npt.NDArray[np.float32]:
@@ -91,25 +95,21 @@ def plane_of(
 def slide_on_plane(slide: Slide, placement: Placement, plane: Plane) -> tuple[RGB, npt.NDArray[np.bool_]]:
     """The slide averaged down onto a plane's raster: (y, x, 3) uint8 and where the slide covers it, (y, x) bool.
 
-    Whole blocks of slide pixels are averaged in linear light down to about half the plane's spacing, then each plane
-    pixel takes the mean of four points half a pixel apart: together the area average over the plane pixel. In a pixel
-    the deformation is taken as constant.
+    Each plane pixel takes the mean of 4 x 4 points a quarter of a pixel apart, among means of whole blocks of about
+    that size: together the area average over the plane pixel, in linear light. Blocks are averaged from the coarsest
+    level that is not coarser than they are, in windows, and only where the plane lies. In a pixel the deformation is
+    taken as constant.
     """
     step_um = float(np.mean([np.linalg.norm(placement.step_y_um), np.linalg.norm(placement.step_x_um)]))
-    factor = max(1, round(plane.spacing_um / step_um / 2))
-    light = _averaged(slide.array, factor)
-    total = np.zeros((*plane.shape, 3), dtype=np.float32)
-    covered = np.ones(plane.shape, dtype=bool)
-    centres_px = placement.volume_um_to_slide_px(plane.points_um())
-    to_px = np.linalg.pinv(np.asarray([placement.step_y_um, placement.step_x_um]))
-    for down, right in ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25)):
-        shift_um = plane.spacing_um * (down * np.asarray(plane.down) + right * np.asarray(plane.right))
-        at_px = centres_px + shift_um @ to_px
-        covered &= _within(at_px, placement.slide_shape)
-        nodes = np.moveaxis((at_px - (factor - 1) / 2) / factor, -1, 0)
-        for channel in range(3):
-            total[..., channel] += ndimage.map_coordinates(light[..., channel], nodes, order=1, mode="nearest")
-    return to_srgb(total / 4), covered
+    shrink = plane.spacing_um / step_um / _POINTS
+    level = _nearest_finer(slide, shrink)
+    factor = max(1, round(shrink / float(np.mean(level.downsample))))
+    rgb = np.empty((*plane.shape, 3), dtype=np.uint8)
+    covered = np.empty(plane.shape, dtype=bool)
+    for top in range(0, plane.shape[0], _BAND_ROWS):
+        band = slice(top, min(top + _BAND_ROWS, plane.shape[0]))
+        rgb[band], covered[band] = _band_of_slide(level, factor, placement, _rows_of(plane, band))
+    return rgb, covered
 
 
 def mask_on_plane(mask: LazyArray, placement: Placement, plane: Plane) -> npt.NDArray[np.float32]:
@@ -126,11 +126,62 @@ def mask_on_plane(mask: LazyArray, placement: Placement, plane: Plane) -> npt.ND
     return ndimage.map_coordinates(share, np.moveaxis(at_px, -1, 0), order=1, mode="nearest").astype(np.float32)
 
 
-def _averaged(array: LazyArray, factor: int, *, rows_at_once: int = 2048) -> Linear:
-    """Block means of a lazy slide in linear light, read in bands of whole blocks."""
-    band = max(factor, rows_at_once // factor * factor)
-    bands = [area_average(np.asarray(array[start : start + band]), factor) for start in range(0, array.shape[0], band)]
-    return np.concatenate([band for band in bands if band.shape[0]])
+def _rows_of(plane: Plane, rows: slice) -> Plane:
+    corner = np.asarray(plane.corner_um) + rows.start * plane.spacing_um * np.asarray(plane.down)
+    z, y, x = corner.tolist()
+    return dataclasses.replace(plane, shape=(rows.stop - rows.start, plane.shape[1]), corner_um=(z, y, x))
+
+
+def _band_of_slide(level: Level, factor: int, placement: Placement, plane: Plane) -> tuple[RGB, npt.NDArray[np.bool_]]:
+    """``slide_on_plane`` for a few rows, from blocks of ``factor`` x ``factor`` pixels of one level."""
+    block_px = factor * np.asarray(level.downsample)
+    to_px = np.linalg.pinv(np.asarray([placement.step_y_um, placement.step_x_um]))
+    row_px = plane.spacing_um * np.asarray(plane.down) @ to_px
+    column_px = plane.spacing_um * np.asarray(plane.right) @ to_px
+    parts = (np.arange(_POINTS) + 0.5) / _POINTS - 0.5
+    shifts = [down * row_px + right * column_px for down in parts for right in parts]
+    centres_px = placement.volume_um_to_slide_px(plane.points_um())
+    covered = np.ones(plane.shape, dtype=bool)
+    for shift in shifts:
+        covered &= _within(centres_px + shift, placement.slide_shape)
+    nodes = (centres_px + 0.5) / block_px - 0.5
+    margin = np.abs(np.asarray(shifts) / block_px).max(axis=0)
+    blocks = np.maximum(np.asarray(level.array.shape[:2]) // factor, 1)
+    start = np.clip(np.floor(nodes.min(axis=(0, 1)) - margin).astype(int), 0, blocks - 1)
+    stop = np.clip(np.ceil(nodes.max(axis=(0, 1)) + margin).astype(int) + 1, start + 1, blocks)
+    light = _averaged(level.array, factor, start, stop)
+    total = np.zeros((*plane.shape, 3), dtype=np.float32)
+    for shift in shifts:
+        at = np.moveaxis(nodes + shift / block_px - start, -1, 0)
+        for channel in range(3):
+            total[..., channel] += ndimage.map_coordinates(light[..., channel], at, order=1, mode="nearest")
+    return to_srgb(total / len(shifts)), covered
+
+
+def _nearest_finer(slide: Slide, shrink: float) -> Level:
+    """The coarsest level of a slide that is not coarser than every ``shrink``-th pixel."""
+    finer = [level for level in slide.levels if max(level.downsample) <= shrink]
+    return max(finer or slide.levels[:1], key=lambda level: max(level.downsample))
+
+
+def _averaged(
+    array: LazyArray, factor: int, start: npt.NDArray[np.int_], stop: npt.NDArray[np.int_], *, window_px: int = 2048
+) -> Linear:
+    """Block means of a lazy image in linear light, for blocks ``start`` to ``stop`` (y, x), read in square windows."""
+    (top, left), (bottom, right) = (start.tolist(), stop.tolist())
+    light = np.empty((bottom - top, right - left, 3), dtype=np.float32)
+    step = max(1, window_px // factor)
+    for row in range(top, bottom, step):
+        rows = slice(row, min(row + step, bottom))
+        for column in range(left, right, step):
+            columns = slice(column, min(column + step, right))
+            window = np.asarray(
+                array[rows.start * factor : rows.stop * factor, columns.start * factor : columns.stop * factor]
+            )
+            light[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = area_average(
+                window, factor
+            )
+    return light
 
 
 def _within(at_px: npt.NDArray[np.float64], shape: Sequence[int]) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,32 @@
+"""What one request may cost the process that decodes: memory beside the window asked for, and processor time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+MEMORY_BYTES = 2**30
+"""Beside what is loaded already and what is asked for."""
+COPIES = 4
+"""Times the window asked for may lie in memory: RGBA, RGB and the library's own."""
+PROCESSOR_S = 6.0
+PROCESSOR_S_PER_MB = 0.5
+"""Beyond the first seconds, by decoded megabyte: 50 times what JPEG 2000 takes."""
+_STATM = Path("/proc/self/statm")
+
+
+def allow(window_bytes: int) -> None:
+    """Limit this process to what one request of ``window_bytes`` may need; only Linux and macOS can be held to it."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = used.ru_utime + used.ru_stime + PROCESSOR_S + PROCESSOR_S_PER_MB * window_bytes / 1e6
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, hard))
+    if _STATM.exists():
+        mapped = int(_STATM.read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES + COPIES * window_bytes, hard))

@@ -1,0 +1,15 @@
+"""Stained slides in and out: what scanners, microscopes and cameras wrote, lazily, with the pixel size it states."""
+
+from tomostain.images.slides.pictures import read_grey, read_mask, read_picture
+from tomostain.images.slides.pyramid import write_slide
+from tomostain.images.slides.reading import PLAUSIBLE_PIXEL_UM, SUFFIXES, read_slide
+
+__all__ = [
+    "PLAUSIBLE_PIXEL_UM",
+    "SUFFIXES",
+    "read_grey",
+    "read_mask",
+    "read_picture",
+    "read_slide",
+    "write_slide",
+]
