@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 _FACE = {
     "make_phantom": "tomostain.steps.phantom:phantom",  # `tomostain.phantom` is the folder of that name
+    "inspect": "tomostain.steps.inspect:inspect",
+    "convert": "tomostain.steps.convert:convert",
     "pair": "tomostain.steps.pair:pair",
     "train": "tomostain.steps.train:train",
     "evaluate": "tomostain.steps.evaluate:evaluate",

@@ -29,6 +29,8 @@ from tomostain._imports import nearest
 COMMANDS = MappingProxyType(
     {
         "phantom": "tomostain.steps.phantom:phantom",
+        "inspect": "tomostain.steps.inspect:inspect",
+        "convert": "tomostain.steps.convert:convert",
         "pair": "tomostain.steps.pair:pair",
         "train": "tomostain.steps.train:train",
         "evaluate": "tomostain.steps.evaluate:evaluate",

@@ -31,7 +31,8 @@ class TiffSlide:
             self.about: dict[str, Any] = {"maker": maker}
             return
         _check(first)
-        self._levels = [first, *self._coarser(first)]
+        further = self._further(first)
+        self._levels = [first, *_coarser(first, further)]
         shapes = [(int(page.imagelength), int(page.imagewidth)) for page in self._levels]
         notes = []
         others = min(len(self._tiff.pages), MOST_PAGES) - len([p for p in self._levels if p.parent is self._tiff])
@@ -42,6 +43,7 @@ class TiffSlide:
             "levels": [[*shape, *_downsample(shapes[0], shape)] for shape in shapes],
             "pixels_um": [s for s in _statements(first, self._tiff, description) if s],
             "notes": notes,
+            "pages_alike": sum((page.imagelength, page.imagewidth) == shapes[0] for page in further),
         }
 
     def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
@@ -73,26 +75,14 @@ class TiffSlide:
             samples = slice(at[0], at[0] + 1) if page.planarconfig == 2 else slice(None)
             _paste(out[..., samples], segment[0], (int(at[2]), int(at[3])), (int(shape[1]), int(shape[2])), window)
 
-    def _coarser(self, first: Any) -> list[Any]:
-        """Pages and SubIFDs that show the first page smaller, finest first."""
+    def _further(self, first: Any) -> list[Any]:
+        """SubIFDs of the first page, and the pages after it."""
         pages = self._tiff.pages
         pages.useframes = False
         found: list[Any] = list(first.pages[:MOST_PAGES]) if first.pages else []
         for i in range(1, min(len(pages), MOST_PAGES)):
             found.append(pages[i])
-        shape, kept = (first.imagelength, first.imagewidth), []
-        for page in found:
-            alike = (page.is_tiled, page.samplesperpixel, page.dtype, page.photometric) == (
-                first.is_tiled,
-                first.samplesperpixel,
-                first.dtype,
-                first.photometric,
-            )
-            if alike and page.imagewidth < first.imagewidth and _is_reduced(shape, (page.imagelength, page.imagewidth)):
-                _check(page)
-                kept.append(page)
-        kept.sort(key=lambda page: -int(page.imagewidth))
-        return kept
+        return found
 
     def _format(self, description: str) -> str:
         if description.startswith("Aperio"):
@@ -101,6 +91,23 @@ class TiffSlide:
             return "OME-TIFF"
         tiled = "tiled TIFF" if self._levels[0].is_tiled else "TIFF"
         return f"pyramidal {tiled}" if len(self._levels) > 1 else tiled
+
+
+def _coarser(first: Any, further: list[Any]) -> list[Any]:
+    """The pages among ``further`` that show the first one smaller, finest first."""
+    shape, kept = (first.imagelength, first.imagewidth), []
+    for page in further:
+        alike = (page.is_tiled, page.samplesperpixel, page.dtype, page.photometric) == (
+            first.is_tiled,
+            first.samplesperpixel,
+            first.dtype,
+            first.photometric,
+        )
+        if alike and page.imagewidth < first.imagewidth and _is_reduced(shape, (page.imagelength, page.imagewidth)):
+            _check(page)
+            kept.append(page)
+    kept.sort(key=lambda page: -int(page.imagewidth))
+    return kept
 
 
 def _maker(page: Any, description: str) -> str | None:

@@ -2,11 +2,12 @@
 
 from tomostain.images.slides.pictures import read_grey, read_mask, read_picture
 from tomostain.images.slides.pyramid import write_slide
-from tomostain.images.slides.reading import PLAUSIBLE_PIXEL_UM, SUFFIXES, read_slide
+from tomostain.images.slides.reading import PLAUSIBLE_PIXEL_UM, SUFFIXES, is_slide, read_slide
 
 __all__ = [
     "PLAUSIBLE_PIXEL_UM",
     "SUFFIXES",
+    "is_slide",
     "read_grey",
     "read_mask",
     "read_picture",

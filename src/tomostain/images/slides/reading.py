@@ -71,6 +71,19 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     return Slide(levels[0].array, Grid(sizes[0], pixel), name=path.name, levels=levels, about=told)
 
 
+def is_slide(path: Path) -> bool:
+    """Whether a file is one coloured picture, and so a slide, and no volume: its ending says so, or its TIFF pages."""
+    path = Path(path)
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind != "tiff" or not path.is_file():
+        return kind is not None and path.is_file()
+    try:
+        about = look(kind, str(path))
+    except DecodeError:
+        return False
+    return not about.get("pages_alike")
+
+
 @dataclass(frozen=True)
 class DecodedLevel:
     """One level of a slide's file, decoded elsewhere by the window: ``level[top:bottom, left:right]``."""

@@ -1,0 +1,143 @@
+"""Step: from any volume or slide that can be read to any format that can be written, values and sizes kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tomostain import runs
+from tomostain.images import read_volume
+from tomostain.images.cropping import crop
+from tomostain.images.geometry import Grid
+from tomostain.images.image import Level, Slide, Volume
+from tomostain.images.slides import is_slide, read_slide, write_slide
+from tomostain.images.writers import FORMATS, check_room, check_writable, format_of, write_volume
+
+SLIDE_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class ConvertRecipe:
+    """What of the source is written, and how."""
+
+    format: str | None = None
+    """Format to write, where the ending of OUT does not say it: ome-zarr, tiff-stack, ome-tiff-planes, hdf5 ..."""
+    spacing_um: tuple[float, float, float] | None = None
+    """Voxel size z y x in um, where the volume does not state it."""
+    slide_um: float | None = None
+    """Pixel size in um, where the slide does not state it."""
+    planes: tuple[int, int] | None = None
+    """First plane and the one after the last; default: all."""
+    roi: tuple[int, int, int, int] | None = None
+    """Rows and columns, y0 y1 x0 x1 px; the ends are not taken."""
+    level: int = 0
+    """Level of a slide's pyramid, 0 the finest. A level of an OME-Zarr volume is NAME.ome.zarr::2."""
+    jpeg_quality: int | None = None
+    """Slides: lossy JPEG of this quality, 1-100; default: lossless."""
+
+    def __post_init__(self) -> None:
+        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality must lie between 1 and 100, not at {self.jpeg_quality}")
+
+
+def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe()) -> Path:
+    """Convert a volume or a slide to another format, without a change to its values.
+
+    OUT's ending chooses the format: .ome.zarr, .tif (ImageJ), .ome.tif, no ending (a folder of TIFF slices), .h5,
+    .nrrd, .mha, .nii, .nii.gz, .npy, .raw; a slide becomes a pyramidal .tif or .ome.tif. What the format cannot keep is
+    told. OUT appears when it is whole.
+
+    Parameters
+    ----------
+    source
+        A volume or slide that tomostain reads.
+    out
+        What is to be written.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    ValueError
+        ``out`` exists, cannot hold these values, or the disk has no room.
+
+    Example
+    -------
+    tomostain convert slices/ ct.ome.zarr --spacing-um 5 5 5
+    tomostain convert stained.ome.zarr stained_planes/ --format ome-tiff-planes --planes 100 110
+    tomostain convert slide.ndpi slide.ome.tif --level 2
+    """
+    source, out = Path(source), Path(out)
+    results: dict[str, Any]
+    if source.resolve() == out.resolve():
+        raise ValueError(f"{out} is the source itself; choose another name")
+    if is_slide(source):
+        if recipe.planes is not None:
+            raise ValueError(f"{source.name} is a slide and has no planes; use --roi y0 y1 x0 x1")
+        slide = _part_of_slide(read_slide(source, pixel_um=recipe.slide_um), recipe)
+        results = _write_slide(slide, out, recipe)
+    else:
+        if recipe.level:
+            raise ValueError(f"--level is for slides; a level of a volume is {source.name}::{recipe.level}")
+        volume = _part_of_volume(read_volume(source, spacing_um=recipe.spacing_um), recipe)
+        kind = format_of(out, recipe.format)
+        check_writable(out, volume, kind)
+        runs.check_new(out)
+        lost = write_volume(out, volume, kind)
+        for loss in lost:
+            warnings.warn(f"{FORMATS[kind].what} does not keep {loss}; it is in the record", stacklevel=2)
+        results = {
+            "format": kind,
+            "shape": volume.shape,
+            "dtype": volume.dtype.name,
+            "spacing_um": volume.grid.spacing_um,
+            "origin_um": volume.grid.origin_um,
+            "not_kept": lost,
+        }
+    return runs.record(out, "convert", recipe=recipe, inputs=[source], results=results)
+
+
+def _part_of_volume(volume: Volume, recipe: ConvertRecipe) -> Volume:
+    """The planes and the window that were asked for, at their place in the world."""
+    if recipe.planes is None and recipe.roi is None:
+        return volume
+    rows, columns = _roi(recipe)
+    array = crop(volume.array, (recipe.planes, rows, columns), name=volume.name, axes="zyx")
+    grid, starts = volume.grid, [start for start, _ in array.box]
+    origin = tuple(o + n * s for o, n, s in zip(grid.origin_um, starts, grid.spacing_um, strict=True))
+    return dataclasses.replace(volume, array=array, grid=Grid(array.shape[:3], grid.spacing_um, origin))
+
+
+def _part_of_slide(slide: Slide, recipe: ConvertRecipe) -> Slide:
+    """The level and the window of it that were asked for."""
+    if not 0 <= recipe.level < len(slide.levels):
+        raise ValueError(f"{slide.name} has levels 0 to {len(slide.levels) - 1}, not {recipe.level}")
+    level: Level = slide.levels[recipe.level]
+    y_um, x_um = (edge * factor for edge, factor in zip(slide.pixel_um, level.downsample, strict=True))
+    array = crop(level.array, _roi(recipe), name=slide.name, axes="yx")
+    return Slide(array, Grid(array.shape[:2], (y_um, x_um)), slide.name, stain=slide.stain)
+
+
+def _write_slide(slide: Slide, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
+    ending = next((suffix for suffix in SLIDE_SUFFIXES if out.name.lower().endswith(suffix)), None)
+    if ending is None or recipe.format not in (None, "tiff", "ome-tiff"):
+        raise ValueError(f"{slide.name} is a slide; it is written as {' or '.join(SLIDE_SUFFIXES)}, not {out.name}")
+    ome = recipe.format == "ome-tiff" if recipe.format else ending.startswith(".ome")
+    check_room(out, math.prod(slide.shape) * (0.05 if recipe.jpeg_quality else 0.5))
+    runs.check_new(out)
+    write_slide(out, slide.array, pixel_um=slide.pixel_um, jpeg_quality=recipe.jpeg_quality, ome=ome)
+    return {"format": "ome-tiff" if ome else "tiff", "shape": slide.shape, "pixel_um": slide.pixel_um}
+
+
+def _roi(recipe: ConvertRecipe) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    if recipe.roi is None:
+        return None, None
+    top, bottom, left, right = recipe.roi
+    return (top, bottom), (left, right)
