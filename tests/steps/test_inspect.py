@@ -1,0 +1,111 @@
+"""Inspect says what a file is, where its size was found, and what to type next; for machines as JSON."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tomostain.cli import main
+from tomostain.images.geometry import Grid
+from tomostain.images.intensity import AROUND, BONE, METAL, SOFT
+from tomostain.images.ome_zarr import create_volume
+from tomostain.images.slides import write_slide
+from tomostain.registration.pair import Pair, save_pair
+from tomostain.steps.convert import convert
+from tomostain.steps.inspect import InspectRecipe, facts_of
+
+
+@pytest.fixture
+def values(rng):
+    """Air, resin, bone and a little metal, as uint16."""
+    grey = np.full((12, 60, 60), 1000.0)
+    grey[:, 10:50, 10:50] = 4000
+    grey[:, 15:35, 15:45] = 16000
+    grey[:, 40:48, 20:34] = 46000
+    return (grey + rng.normal(scale=300, size=grey.shape)).clip(0).astype(np.uint16)
+
+
+def test_volume_with_a_voxel_size_is_ready_to_be_used(tmp_path, values, capsys):
+    with create_volume(tmp_path / "ct.ome.zarr", Grid(values.shape, (5, 5, 5)), dtype=values.dtype) as writer:
+        writer[0:12, 0:60, 0:60] = values
+    assert main(["inspect", str(tmp_path / "ct.ome.zarr"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["kind"] == "CT volume"
+    assert facts["shape"] == [12, 60, 60]
+    assert facts["dtype"] == "uint16"
+    assert facts["voxel_um"] == [5, 5, 5]
+    assert facts["voxel_from"] == "the file"
+    assert facts["bytes_whole"] == 12 * 60 * 60 * 2
+    assert facts["bytes_plane"] == 7200
+    peaks = facts["grey_values"]["peaks"]
+    assert [peak["believed"] for peak in peaks] == [AROUND, SOFT, BONE, METAL]
+    assert [peak["value"] for peak in peaks] == pytest.approx([1000, 4000, 16000, 46000], abs=400)
+    assert facts["next"][0].startswith("tomostain pair ")
+    assert main(["inspect", str(tmp_path / "ct.ome.zarr")]) == 0
+    text = capsys.readouterr().out
+    assert "believed: metal" in text
+    assert "12 x 60 x 60" in text
+
+
+def test_volume_without_a_voxel_size_is_told_the_flag(tmp_path, values):
+    tifffile.imwrite(tmp_path / "ct.tif", values, photometric="minisblack")
+    facts = facts_of(tmp_path / "ct.tif")
+    assert (facts["voxel_um"], facts["voxel_from"]) == (None, "not stated")
+    assert facts["next"][0].endswith("ct.ome.zarr --spacing-um Z Y X")
+    given = facts_of(tmp_path / "ct.tif", InspectRecipe(spacing_um=(4.0, 5.0, 6.0)))
+    assert given["voxel_from"] == "given"
+    assert all(command.endswith("--spacing-um 4 5 6") for command in given["next"])
+
+
+def test_slide_tells_its_pixel_its_source_and_its_levels(tmp_path, rng):
+    rgb = rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    facts = facts_of(write_slide(tmp_path / "s.ome.tif", rgb, pixel_um=0.5, ome=True))
+    assert facts["kind"] == "slide"
+    assert facts["pixel_um"] == pytest.approx([0.5, 0.5])
+    assert facts["pixel_from"] == "OME PhysicalSizeX and Y"
+    assert [level["downsample"][0] for level in facts["levels"]] == [1, 2, 4]
+    Image.fromarray(rgb).save(tmp_path / "s.png", dpi=(72, 72))
+    facts = facts_of(tmp_path / "s.png")
+    assert facts["pixel_um"] is None
+    assert "72 dots per inch" in facts["notes"][0]
+    assert facts["next"][0].endswith("--slide-um UM")
+
+
+def test_pair_and_folders_that_commands_wrote_are_summed_up(tmp_path, rng, values):
+    mask = np.zeros((8, 9), bool)
+    mask[:4] = True
+    pair = Pair(
+        ct=rng.normal(size=(1, 8, 9)).astype(np.float32),
+        stain=rng.integers(0, 256, (8, 9, 3), dtype=np.uint8),
+        mask=mask,
+        confidence=np.ones((8, 9), np.float32),
+        grid=Grid((8, 9), (5, 5)),
+        specimen="S01",
+        name="p",
+    )
+    facts = facts_of(save_pair(pair, tmp_path / "p.pair.zarr"))
+    assert (facts["kind"], facts["specimen"], facts["share_in_mask"]) == ("pair", "S01", 0.5)
+    tifffile.imwrite(tmp_path / "ct.tif", values[0])
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort" / "run.json").write_text(
+        json.dumps({"step": "phantom", "finished": "now", "command": ["tomostain"], "inputs": [], "results": {"n": 2}})
+    )
+    facts = facts_of(tmp_path / "cohort")
+    assert (facts["kind"], facts["results"]) == ("result of tomostain phantom", {"n": 2})
+
+
+def test_a_converted_stack_is_a_volume_though_it_has_a_record(tmp_path, values):
+    with create_volume(tmp_path / "ct.ome.zarr", Grid(values.shape, (5, 5, 5)), dtype=values.dtype) as writer:
+        writer[0:12, 0:60, 0:60] = values
+    stack = convert(tmp_path / "ct.ome.zarr", tmp_path / "stack")
+    assert facts_of(stack, InspectRecipe(spacing_um=(5, 5, 5)))["shape"] == [12, 60, 60]
+
+
+def test_what_is_nothing_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "a.xyz").write_text("?")
+    assert main(["inspect", str(tmp_path / "a.xyz")]) == 1
+    told = capsys.readouterr()
+    assert len(told.err.strip().splitlines()) == 1
+    assert "a.xyz" in told.err
