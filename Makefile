@@ -1,11 +1,11 @@
-# make demo | test | check | real: each sets up what it needs in .venv; nothing else is to be typed.
+# make demo | test | check | fuzz | real: each sets up what it needs in .venv; nothing else is to be typed.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check format real clean
+.PHONY: demo test check fuzz format real clean
 
 # Torch is pinned in constraints.txt and named here, so that pip takes the CPU build that the constraint points at.
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +25,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
+
+fuzz: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(CASE)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

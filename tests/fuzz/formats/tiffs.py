@@ -1,0 +1,195 @@
+"""TIFF volumes: a folder of slices, one file of many pages; written and strictly read by tifffile."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from fuzz.bombs import zlib_bomb
+from fuzz.formats.common import SPACING_UM, grey, volume
+from fuzz.judge import Format, Look, look
+from fuzz.mutations import MUCH, NotHere, Target
+
+SUFFIXES = (".tif", ".tiff", ".svs", ".btf")
+
+
+@contextmanager
+def no_doubts() -> Iterator[None]:
+    """Whatever tifffile logs while it reads is an error."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    logger, listener = logging.getLogger("tifffile"), Listener(level=logging.WARNING)
+    logger.addHandler(listener)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+    if said:
+        raise ValueError(f"tifffile doubts: {said[0]}")
+
+
+def whole_page(tiff: tifffile.TiffFile, page: Any) -> np.ndarray:
+    """A page's values, if every strip or tile of it lies in the file."""
+    size = tiff.filehandle.size
+    spans = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    wanted = int(np.prod(page.chunked))
+    if not spans or (len(spans) != wanted and page.chunks != page.shape and len(spans) != 1):
+        raise ValueError(f"{len(spans)} strips or tiles of {wanted}")
+    if any(offset <= 0 or count <= 0 or offset + count > size for offset, count in spans):
+        raise ValueError("strips or tiles lie outside the file")
+    return page.asarray(maxworkers=1)
+
+
+def pages_of(path: Path) -> np.ndarray:
+    """All pages of a file whose chain of directories ends where it should."""
+    with no_doubts(), tifffile.TiffFile(path) as tiff:
+        pages = list(tiff.pages)
+        place, kind = end_of_chain(tiff, path.read_bytes())
+        if struct.unpack_from(kind, path.read_bytes(), place) != (0,):
+            raise ValueError("the chain of directories is broken")
+        return np.stack([whole_page(tiff, page) for page in pages])
+
+
+def end_of_chain(tiff: tifffile.TiffFile, raw: bytes) -> tuple[int, str]:
+    """Where the last directory points on, and the struct format of that pointer."""
+    start, order = tiff.pages[-1].offset, tiff.byteorder
+    (count,) = struct.unpack_from(order + ("Q" if tiff.is_bigtiff else "H"), raw, start)
+    return start + (8 + 20 * count if tiff.is_bigtiff else 2 + 12 * count), order + ("Q" if tiff.is_bigtiff else "I")
+
+
+def strict_stack(path: Path) -> Look:
+    return look(pages_of(path), SPACING_UM)
+
+
+def strict_folder(path: Path) -> Look:
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    numbers = [int(file.stem[1:]) for file in files]
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        raise ValueError("a slice is missing")
+    return look(np.concatenate([pages_of(file) for file in files]), SPACING_UM)
+
+
+def strict_imagej(path: Path) -> Look:
+    with no_doubts(), tifffile.TiffFile(path) as tiff:
+        about, page = tiff.imagej_metadata, tiff.pages[0]
+        y, x = (den / num for num, den in (page.tags.valueof(tag) for tag in ("YResolution", "XResolution")))
+        values = tiff.asarray()
+        if int(about.get("images", 1)) != len(values) or about["unit"] not in ("um", "\\u00B5m", "micron"):
+            raise ValueError("its description and its images differ")
+    return look(values, (about["spacing"], y, x))
+
+
+def tag(t: Target) -> None:
+    """A tag of the first or last directory has an absurd value, type or count."""
+    path = t.pick(file for file in t.files() if file.suffix.lower() in SUFFIXES)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[t.pick((0, -1))]
+        chosen, order, big = t.pick(page.tags), tiff.byteorder, tiff.is_bigtiff
+    raw = bytearray(path.read_bytes())
+    lie = t.pick((*MUCH, 2, 3, 5, 7, 8, 34712, 50000, int(t.rng.integers(2**16))))
+    part = t.pick(("value", "value", "value", "type", "count", "code"))
+    start = {"code": 0, "type": 2, "count": 4, "value": 12 if big else 8}[part]
+    kind = {"code": "H", "type": "H", "count": "Q" if big else "I", "value": "Q" if big else "I"}[part]
+    if part == "value" and chosen.dtype == 3 and t.rng.random() < 0.8:
+        kind = "H"
+    place = chosen.offset + start
+    if part == "value" and chosen.valueoffset != place and t.rng.random() < 0.7:
+        place, kind = chosen.valueoffset, "H"
+    struct.pack_into(order + kind, raw, place, lie % 256 ** struct.calcsize(kind))
+    path.write_bytes(raw)
+
+
+def directory_cycle(t: Target) -> None:
+    """The last directory's pointer leads back to the first, or far outside."""
+    t.exact = True
+    path = t.pick(file for file in t.files() if file.suffix.lower() in SUFFIXES)
+    with tifffile.TiffFile(path) as tiff:
+        if tiff.is_imagej or tiff.is_ome:
+            raise NotHere("only the first directory counts")
+        raw = bytearray(path.read_bytes())
+        first, last = tiff.pages[0].offset, tiff.pages[-1].offset
+        place, kind = end_of_chain(tiff, raw)
+    struct.pack_into(kind, raw, place, t.pick((first, last, len(raw) + 1000, 2**31, 3)))
+    path.write_bytes(raw)
+
+
+def strip_bomb(t: Target) -> None:
+    """A compressed strip or tile is a few MB that unfold to 5 GiB."""
+    t.exact = True
+    path = t.pick(file for file in t.files() if file.suffix.lower() in SUFFIXES)
+    with tifffile.TiffFile(path) as tiff:
+        page, order = tiff.pages[0], tiff.byteorder
+        where, counts = (
+            page.tags[name]
+            for name in (("TileOffsets", "TileByteCounts") if page.is_tiled else ("StripOffsets", "StripByteCounts"))
+        )
+        compression = page.tags["Compression"]
+        if where.dtype not in (4, 16):
+            raise NotHere("offsets of another type")
+        formats = [(item.valueoffset, {3: "H", 4: "I", 16: "Q"}[item.dtype]) for item in (where, counts, compression)]
+    bomb = zlib_bomb()
+    raw = bytearray(path.read_bytes())
+    for (place, kind), value in zip(formats, (len(raw), len(bomb), 8), strict=True):
+        if value >= 256 ** struct.calcsize(kind):
+            raise NotHere("the bomb's size does not fit the tag")
+        struct.pack_into(order + kind, raw, place, value)
+    path.write_bytes(raw + bomb)
+
+
+def write_stack(path: Path, **settings: Any) -> Path:
+    with tifffile.TiffWriter(
+        path, bigtiff=settings.pop("bigtiff", False), byteorder=settings.pop("byteorder", "<")
+    ) as out:
+        for plane in grey():
+            out.write(plane, contiguous=False, photometric="minisblack", metadata=None, software=False, **settings)
+    return path
+
+
+def write_folder(folder: Path) -> Path:
+    inner = folder / "slices"
+    inner.mkdir()
+    for z, plane in enumerate(grey()):
+        tifffile.imwrite(inner / f"s{z:03}.tif", plane, metadata=None, software=False, rowsperstrip=10)
+    return inner
+
+
+def write_imagej(folder: Path) -> Path:
+    z, y, x = SPACING_UM
+    about = {"spacing": z, "unit": "um", "axes": "ZYX"}
+    tifffile.imwrite(folder / "ij.tif", grey(), imagej=True, resolution=(1 / x, 1 / y), metadata=about)
+    return folder / "ij.tif"
+
+
+_OWN = MappingProxyType({"tag": tag, "directory-cycle": directory_cycle, "strip-bomb": strip_bomb})
+
+TIFFS = {
+    "tiff-stack": Format(
+        lambda folder: write_stack(folder / "stack.tif", rowsperstrip=10), volume(SPACING_UM), strict_stack, _OWN
+    ),
+    "tiff-stack-deflate": Format(
+        lambda folder: write_stack(folder / "stack.tif", compression="zlib", predictor=True, byteorder=">"),
+        volume(SPACING_UM),
+        strict_stack,
+        _OWN,
+    ),
+    "tiff-stack-big": Format(
+        lambda folder: write_stack(folder / "big.tif", bigtiff=True, tile=(16, 16), compression="lzw"),
+        volume(SPACING_UM),
+        strict_stack,
+        _OWN,
+    ),
+    "tiff-folder": Format(write_folder, volume(SPACING_UM), strict_folder, _OWN),
+    "tiff-imagej": Format(write_imagej, volume(), strict_imagej, _OWN),
+}

@@ -1,0 +1,165 @@
+"""Zarr volumes: OME-Zarr 0.4 and 0.5 as others write them, and ours; strictly read by zarr alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import zarr
+from numcodecs import Blosc, GZip
+
+from fuzz.bombs import blosc_bomb, gzip_bomb, zstd_bomb
+from fuzz.formats.common import SHAPE, SPACING_UM, grey, volume
+from fuzz.judge import Format, Look, look
+from fuzz.mutations import NotHere, Target
+from tomostain.images.geometry import Grid
+from tomostain.images.ome_zarr import create_volume
+
+CHUNKS = (8, 16, 24)
+_UM = {"micrometer": 1.0, "millimeter": 1e3, "nanometer": 1e-3, "angstrom": 1e-4, "meter": 1e6, "centimeter": 1e4}
+
+
+def multiscales(version: str | None) -> dict[str, Any]:
+    """OME-Zarr metadata of one level, as plain JSON."""
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": list(SPACING_UM)}]}]
+    return {"axes": axes, "datasets": datasets, "name": "ct"} | ({"version": version} if version else {})
+
+
+def write_04(folder: Path) -> Path:
+    path = folder / "v04.ome.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.attrs["multiscales"] = [multiscales("0.4")]
+    packer = Blosc(cname="zstd", clevel=3)
+    root.create_array(
+        "0", data=grey(), chunks=CHUNKS, compressors=packer, chunk_key_encoding={"name": "v2", "separator": "/"}
+    )
+    return path
+
+
+def write_04_gzip(folder: Path) -> Path:
+    path = folder / "gz04.ome.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.attrs["multiscales"] = [multiscales("0.4")]
+    root.create_array("0", data=grey(), chunks=CHUNKS, compressors=GZip(level=3))
+    return path
+
+
+def write_05(folder: Path) -> Path:
+    path = folder / "v05.ome.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=3)
+    root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscales(None)]}
+    root.create_array("0", data=grey(), chunks=CHUNKS, compressors=zarr.codecs.ZstdCodec(level=1))
+    return path
+
+
+def write_05_blosc(folder: Path) -> Path:
+    path = folder / "b05.ome.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=3)
+    root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscales(None)]}
+    root.create_array("0", data=grey(), chunks=CHUNKS, compressors=zarr.codecs.BloscCodec(cname="lz4"))
+    return path
+
+
+def write_ours(folder: Path) -> Path:
+    path = folder / "ours.ome.zarr"
+    with create_volume(path, Grid(SHAPE, SPACING_UM), dtype=np.uint16) as writer:
+        writer[0 : SHAPE[0], 0 : SHAPE[1], 0 : SHAPE[2]] = grey()
+    return path
+
+
+def strict_zarr(path: Path) -> Look:
+    """The first level by zarr alone, if every one of its chunks is there and its folder is within the store."""
+    root = zarr.open_group(path, mode="r", use_consolidated=False)
+    ome = root.attrs.get("ome", root.attrs)
+    scales = ome["multiscales"][0]
+    below = scales["datasets"][0]["path"]
+    if not (path / below).resolve().is_relative_to(path.resolve()):
+        raise ValueError("the level lies outside the store")
+    array = root[below]
+    if array.nchunks_initialized < array.nchunks:
+        raise ValueError("chunks are missing")
+    names = [axis["name"] for axis in scales["axes"]]
+    if names != ["z", "y", "x"]:
+        raise ValueError(f"its axes are {names}")
+    spacing = np.array([_UM[axis["unit"]] for axis in scales["axes"]], dtype=float)
+    for step in (*scales["datasets"][0]["coordinateTransformations"], *scales.get("coordinateTransformations", ())):
+        if step["type"] == "scale":
+            spacing = spacing * np.asarray(step["scale"])
+    about = root.attrs.get("tomostain", {})
+    if "slope" in about:
+        raise ValueError("calibrated, though it was not")
+    return look(np.asarray(array[...]), spacing)
+
+
+def _chunk(t: Target) -> Path:
+    return t.pick(file for file in t.files() if not file.name.startswith((".z", "zarr.")))
+
+
+def chunk_bomb(t: Target) -> None:
+    """A chunk unfolds to 5 GiB, or claims to."""
+    t.exact = True
+    file = _chunk(t)
+    raw = file.read_bytes()
+    if raw[:2] == b"\x1f\x8b":
+        bomb = gzip_bomb()
+    elif raw[:4] == b"\x28\xb5\x2f\xfd":
+        bomb = zstd_bomb(claimed=t.pick((None, 2**40, 2**63, SHAPE[0] * 10**6)))
+    else:
+        bomb = blosc_bomb()
+    file.write_bytes(bomb)
+
+
+def path_outside(t: Target) -> None:
+    """The metadata name a level outside the store: an array that is there, and other."""
+    t.exact = True
+    other = t.inside.parent / "outside.zarr"
+    shutil.copytree(t.path, other)
+    level = zarr.open_array(other / "0", mode="r+")
+    level[...] = 77
+    told = t.pick(file for file in t.files() if "multiscales" in file.read_text(errors="replace"))
+    lie = t.pick(("../../outside.zarr/0", "0/../../../outside.zarr/0", str(other / "0"), f"file://{other}/0"))
+    lie = t.pick((lie, "./../../outside.zarr/0", "..\\..\\outside.zarr\\0", "//" + str(other / "0")))
+    told.write_text(told.read_text().replace('"path": "0"', f'"path": {json.dumps(lie)}'))
+
+
+def codecs(t: Target) -> None:
+    """The array names a codec or filter that nobody has, or that runs or imports something."""
+    file = t.pick(file for file in t.files() if file.name in (".zarray", "zarr.json") and file.parent.name == "0")
+    text = json.loads(file.read_text())
+    if file.name == ".zarray":
+        key = t.pick(("compressor", "filters"))
+        lies = (
+            {"id": "pickle"},
+            {"id": "nobody"},
+            {"id": "fixedscaleoffset"},
+            {"id": "delta", "dtype": "<u2"},
+            3,
+            "zlib",
+        )
+        lie: Any = t.pick(lies)
+        text[key] = [lie] if key == "filters" else lie
+    else:
+        lies = ({"name": "nobody"}, {"name": "bytes"}, {"name": "numcodecs.pickle"}, {"name": "gzip"}, {}, 3, "gzip")
+        if t.rng.random() < 0.5:
+            text["codecs"].append(t.pick(lies))
+        else:
+            text["codecs"] = t.pick(([], None, [t.pick(lies)], {"name": "bytes"}))
+    if json.dumps(text) == file.read_text():
+        raise NotHere("nothing changed")
+    file.write_text(json.dumps(text))
+
+
+_OWN = MappingProxyType({"chunk-bomb": chunk_bomb, "path-outside": path_outside, "codecs": codecs})
+
+ZARRS = {
+    "ome-zarr-0.4": Format(write_04, volume(), strict_zarr, _OWN),
+    "ome-zarr-0.4-gzip": Format(write_04_gzip, volume(), strict_zarr, _OWN),
+    "ome-zarr-0.5": Format(write_05, volume(), strict_zarr, _OWN),
+    "ome-zarr-0.5-blosc": Format(write_05_blosc, volume(), strict_zarr, _OWN),
+    "ome-zarr-ours": Format(write_ours, volume(), strict_zarr, _OWN, frozenset({"chunk-bomb"})),
+}
