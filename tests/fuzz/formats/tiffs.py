@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from fuzz.bombs import zlib_bomb
 from fuzz.formats.common import SPACING_UM, grey, volume
@@ -172,6 +173,89 @@ def write_imagej(folder: Path) -> Path:
     return folder / "ij.tif"
 
 
+def write_ome(folder: Path) -> Path:
+    z, y, x = SPACING_UM
+    about = {"axes": "ZYX", "UUID": "urn:uuid:00000000-0000-0000-0000-000000000001"}
+    about |= {f"PhysicalSize{name}": edge for name, edge in zip("ZYX", (z, y, x), strict=True)}
+    tifffile.imwrite(folder / "ct.ome.tif", grey(), ome=True, compression="zlib", metadata=about)
+    return folder / "ct.ome.tif"
+
+
+def strict_ome(path: Path) -> Look:
+    with no_doubts(), tifffile.TiffFile(path, _multifile=False) as tiff:
+        (image,) = (tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"],)
+        pixels = image["Pixels"]
+        if pixels["DimensionOrder"] != "XYCZT" or pixels["SizeC"] != 1 or pixels["SizeT"] != 1:
+            raise ValueError("other axes")
+        if not {"PhysicalSizeXUnit", "PhysicalSizeYUnit", "PhysicalSizeZUnit"}.isdisjoint(pixels):
+            units = {pixels.get(f"PhysicalSize{name}Unit", "\u00b5m") for name in "XYZ"}
+            if units != {"\u00b5m"}:
+                raise ValueError("other units")
+        if [pixels[f"Size{name}"] for name in "ZYX"] != [len(tiff.pages), *tiff.pages[0].shape]:
+            raise ValueError("another number of pages")
+    return look(pages_of(path), [pixels[f"PhysicalSize{name}"] for name in "ZYX"])
+
+
+def xml_bomb(t: Target) -> None:
+    """The OME-XML unfolds to 10^9 characters, refers to a file outside, or nests without end."""
+    t.exact = True
+    laughs = '<!DOCTYPE OME [<!ENTITY a0 "ha">' + "".join(
+        f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10)
+    )
+    outer = f'<!DOCTYPE OME [<!ENTITY x SYSTEM "file://{t.inside.parent}/secret">]><OME>&x;</OME>'
+    (t.inside.parent / "secret").write_text("secret")
+    lies = (f"{laughs}]><OME>&a9;</OME>", outer, "<OME>" + "<Image>" * 100_000, "<OME/>", "<OME><Image/></OME>")
+    xml = ('<?xml version="1.0"?>' + t.pick(lies)).encode()
+    if xml.endswith(b"</OME>") is False:
+        xml += b"</OME>" if t.rng.random() < 0.5 else b""
+    with tifffile.TiffFile(t.path) as tiff:
+        about, order = tiff.pages[0].tags["ImageDescription"], tiff.byteorder
+        place = about.offset + 4
+    raw = bytearray(t.path.read_bytes())
+    struct.pack_into(order + "II", raw, place, len(xml) + 1, len(raw))
+    t.path.write_bytes(raw + xml + b"\0")
+
+
+def write_pictures(folder: Path) -> Path:
+    inner = folder / "slices"
+    inner.mkdir()
+    for z, plane in enumerate(grey()):
+        Image.fromarray(plane).save(inner / f"s{z:03}.png")
+    return inner
+
+
+def strict_pictures(path: Path) -> Look:
+    files = sorted(path.glob("*.png"))
+    numbers = [int(file.stem[1:]) for file in files]
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        raise ValueError("a slice is missing")
+    for file in files:
+        with Image.open(file) as picture:
+            picture.verify()
+    return look(np.stack([np.asarray(Image.open(file)) for file in files]), SPACING_UM)
+
+
+def write_skyscan(folder: Path) -> Path:
+    inner = folder / "bone_Rec"
+    inner.mkdir()
+    for z, plane in enumerate(grey("uint8")):
+        tifffile.imwrite(inner / f"bone__rec{z:08}.tif", plane, metadata=None, software=False)
+    words = "[System]\nScanner=SkyScan1172\n[Reconstruction]\nPixel Size (um)=2.500000\nSection to Section Step=1\n"
+    (inner / "bone__rec.log").write_text(words)
+    return inner
+
+
+def strict_skyscan(path: Path) -> Look:
+    files = sorted(path.glob("*.tif"))
+    numbers = [int(file.stem[-8:]) for file in files]
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        raise ValueError("a slice is missing")
+    text = (path / "bone__rec.log").read_text()
+    edge = next(float(line.split("=")[1]) for line in text.splitlines() if line.startswith("Pixel Size (um)"))
+    step = next(int(line.split("=")[1]) for line in text.splitlines() if line.startswith("Section to Section"))
+    return look(np.concatenate([pages_of(file) for file in files]), (edge * step, edge, edge))
+
+
 _OWN = MappingProxyType({"tag": tag, "directory-cycle": directory_cycle, "strip-bomb": strip_bomb})
 
 TIFFS = {
@@ -191,5 +275,8 @@ TIFFS = {
         _OWN,
     ),
     "tiff-folder": Format(write_folder, volume(SPACING_UM), strict_folder, _OWN),
+    "tiff-ome": Format(write_ome, volume(), strict_ome, {**_OWN, "xml-bomb": xml_bomb}),
+    "skyscan": Format(write_skyscan, volume(), strict_skyscan, {"tag": tag}),
+    "png-folder": Format(write_pictures, volume(SPACING_UM), strict_pictures),
     "tiff-imagej": Format(write_imagej, volume(), strict_imagej, _OWN),
 }
