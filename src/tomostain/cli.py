@@ -95,12 +95,16 @@ def read_recipe(path: Path, step: Callable[..., Any]) -> dict[str, Any]:
 
     Raises
     ------
+    FileNotFoundError
+        There is no such file.
     ValueError
-        No mapping, or a key that the recipe does not have; the nearest known one is named.
+        No mapping, lists within lists, or a key that the recipe does not have; the nearest known one is named.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no recipe {path}")
     try:
         text = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as a recipe: {_one_line(error)}") from None
     settings = settings_of(step)
     known = [field.name for field in dataclasses.fields(settings)] if settings else []
@@ -109,6 +113,10 @@ def read_recipe(path: Path, step: Callable[..., Any]) -> dict[str, Any]:
     for key in text:
         if str(key).replace("-", "_") not in known:
             raise ValueError(f"{path}: unknown setting {key!r}; {nearest(str(key), known)}")
+    for key, value in text.items():
+        items = value if isinstance(value, list) else [value]
+        if any(isinstance(item, list | dict | set) for item in items):
+            raise ValueError(f"{path}: setting {key!r} holds lists within lists; give it one value, or one list")
     return {str(key).replace("-", "_"): value for key, value in text.items()}
 
 

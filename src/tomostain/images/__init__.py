@@ -88,6 +88,8 @@ def read_volume(
     file, inside = split_inside(path)
     if not file.exists():
         raise FileNotFoundError(f"there is no volume {file}")
+    if not (file.is_file() or file.is_dir()):
+        raise VolumeError(f"{file} is neither a file nor a folder; copy what it stands for to a file")
     given = Given(inside, spacing_um, shape, dtype, offset)
     reader = _reader_of(file)
     if reader is None and file.is_file() and shape is not None and dtype is not None:

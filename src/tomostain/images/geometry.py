@@ -7,6 +7,9 @@ A point is the centre of its pixel.
 from __future__ import annotations
 
 import json
+import math
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,9 @@ from scipy import ndimage
 
 Floats = npt.NDArray[np.floating[Any]]
 Vector = tuple[float, float, float]
+MOST_LATTICE_BYTES = 2**28
+"""A displacement is smooth: a field of more nodes is no lattice."""
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -205,35 +211,72 @@ class Placement:
 
         Raises
         ------
+        FileNotFoundError
+            There is no such file.
         ValueError
-            The file is not a placement, or its displacement field is missing.
+            The file is not a placement, its numbers cannot be, or its displacement field is missing or damaged.
         """
         path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no placement {path}; `tomostain register` writes one")
         try:
             text = json.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{path} cannot be read as a placement: {error}") from None
         if not isinstance(text, dict) or text.get("format") != "tomostain-placement":
             raise ValueError(f"{path} is not a tomostain placement; `tomostain register` writes one")
         try:
-            moved = None
+            moved, lattice = None, 1.0
             if "displacement" in text:
-                field_path = path.parent / Path(text["displacement"]).name
-                with np.load(field_path, allow_pickle=False) as stored:
-                    moved = np.asarray(stored["displacement_um"], dtype=np.float32)
+                moved = _displacement(path.parent / Path(text["displacement"]).name)
+                lattice = float(text["lattice_px"])
             rows, columns = text["slide_shape"]
-            return cls(
+            made = cls(
                 slide_shape=(int(rows), int(columns)),
                 corner_um=_vector(text["corner_um"]),
                 step_y_um=_vector(text["step_y_um"]),
                 step_x_um=_vector(text["step_x_um"]),
                 thickness_um=float(text["thickness_um"]),
-                lattice_px=float(text.get("lattice_px", 1.0)),
+                lattice_px=lattice,
                 displacement_um=moved,
                 notes=dict(text.get("notes", {})),
             )
-        except (KeyError, TypeError, ValueError, OSError) as error:
+            made._check()
+        except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             raise ValueError(f"{path} is an incomplete placement: {error!r}") from None
+        return made
+
+    def _check(self) -> None:
+        """Refuse what no slide can be: sizes below one, numbers that are not finite, steps of no length or alike."""
+        numbers = [*self.corner_um, *self.step_y_um, *self.step_x_um, self.thickness_um, self.lattice_px]
+        if not np.isfinite(numbers).all() or self.thickness_um < 0 or self.lattice_px <= 0:
+            raise ValueError("a length is negative or not finite")
+        if min(self.slide_shape) < 1:
+            raise ValueError(f"the slide is {self.slide_shape} px large")
+        lengths = np.linalg.norm(self._steps, axis=1)
+        if not (lengths > 0).all() or np.linalg.norm(np.cross(*self._steps)) < 1e-6 * np.prod(lengths):
+            raise ValueError("the steps span no plane")
+
+
+def _displacement(path: Path) -> npt.NDArray[np.float32]:
+    """The displacement field of a placement, checked before it is unfolded: (rows, columns, 2) float32, um."""
+    name = "displacement_um"
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+            if np.lib.format.read_magic(member) != (1, 0):
+                raise ValueError("an unknown version")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        if len(shape) != 3 or shape[2] != 2 or min(shape) < 1 or dtype != np.float32:
+            raise ValueError(f"it holds {dtype} {shape}")
+        if math.prod(shape) * dtype.itemsize > MOST_LATTICE_BYTES:
+            raise ValueError(f"its lattice of {shape} is too fine to be one")
+        with np.load(path, allow_pickle=False) as stored:
+            moved: npt.NDArray[np.float32] = np.asarray(stored[name])
+    except (*_ZIP_FAULTS, KeyError, ValueError, OSError) as error:
+        raise ValueError(f"its displacement field {path.name} cannot be read: {error}") from None
+    if not np.isfinite(moved).all():
+        raise ValueError(f"its displacement field {path.name} has values that are not finite")
+    return moved
 
 
 def _vector(values: Any) -> Vector:

@@ -93,7 +93,8 @@ def create_volume(
         _halve(finer, coarser, colours, reduce, shard)
     title = name or Path(path).name.removesuffix(".zarr").removesuffix(".ome")
     ome = _metadata(grid, shapes, colours, title, np.dtype(dtype))
-    about = {"stain": stain, "reduce": reduce, **(attributes or {})}
+    every_chunk = levels[0].nchunks_initialized >= levels[0].nchunks
+    about = {"stain": stain, "reduce": reduce, "every_chunk": every_chunk, **(attributes or {})}
     root.attrs.update({"ome": ome, "tomostain": json.loads(json.dumps(about))})
 
 
@@ -121,6 +122,7 @@ def _create_level(
         shards=(*first, *shard_of(shape, shard)),
         compressors=ZstdCodec(level=1),
         dimension_names=["c", "z", "y", "x"] if colours else ["z", "y", "x"],
+        config={"write_empty_chunks": True},
     )
 
 

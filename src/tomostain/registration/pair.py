@@ -15,10 +15,13 @@ from zarr.codecs import ZstdCodec
 
 from tomostain.images.geometry import Grid, Placement, Plane
 from tomostain.images.image import Slide, Volume
+from tomostain.images.readers.given import VolumeError, told
+from tomostain.images.readers.zarr_store import attributes_of, read_whole
 from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
 
 FORMAT = "tomostain-pair"
 SUFFIX = ".pair.zarr"
+_DTYPES = {"ct": np.float32, "stain": np.uint8, "mask": np.uint8, "confidence": np.float32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +130,8 @@ def save_pair(pair: Pair, path: Path) -> Path:
     arrays |= {"mask": pair.mask.astype(np.uint8), "confidence": pair.confidence}
     for name, values in arrays.items():
         chunk = tuple(min(n, 512) for n in values.shape)
-        root.create_array(name, data=np.ascontiguousarray(values), chunks=chunk, compressors=ZstdCodec(level=3))
+        settings = {"chunks": chunk, "compressors": ZstdCodec(level=3), "config": {"write_empty_chunks": True}}
+        root.create_array(name, data=np.ascontiguousarray(values), **settings)
     root.attrs.update(
         {
             "format": FORMAT,
@@ -139,6 +143,7 @@ def save_pair(pair: Pair, path: Path) -> Path:
             "origin_um": list(pair.grid.origin_um),
             "plane": pair.plane.to_json() if pair.plane else None,
             "notes": json.loads(json.dumps(dict(pair.notes))),
+            "every_chunk": True,
         }
     )
     return Path(path)
@@ -150,30 +155,40 @@ def load_pair(path: Path) -> Pair:
     Raises
     ------
     ValueError
-        The folder is not a pair, or an unfinished one.
+        The folder is not a pair, an unfinished one, or damaged.
     """
     path = Path(path)
     try:
-        root = zarr.open_group(path, mode="r")
-        about: dict[str, Any] = dict(root.attrs)
-        if about.get("format") != FORMAT:
-            raise ValueError("it has no pair attributes, so it was not written to the end")
-        stored: dict[str, Any] = {name: root[name] for name in ("ct", "stain", "mask", "confidence")}
-        arrays = {name: np.asarray(array[...]) for name, array in stored.items()}
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        with told(path.name, "a pair"):
+            return _load(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not a readable pair ({error}); make it again with `tomostain pair`") from None
+
+
+def _load(path: Path) -> Pair:
+    about = attributes_of(path)
+    if about.get("format") != FORMAT:
+        raise VolumeError("it has no pair attributes, so it was not written to the end")
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, dtype in _DTYPES.items():
+        arrays[name] = read_whole(path, name, every_chunk=bool(about.get("every_chunk")))
+        if arrays[name].dtype != dtype:
+            raise VolumeError(f"its {name} is {arrays[name].dtype}, not {dtype}")
+    confidence = arrays["confidence"]
+    if not (np.isfinite(confidence).all() and confidence.min() >= 0 and confidence.max() <= 1):
+        raise VolumeError("its confidence does not lie in 0 .. 1")
     plane = about["plane"]
     return Pair(
         ct=arrays["ct"],
         stain=arrays["stain"],
         mask=arrays["mask"].astype(bool),
-        confidence=arrays["confidence"],
+        confidence=confidence,
         grid=Grid(arrays["mask"].shape, tuple(about["spacing_um"]), tuple(about["origin_um"])),
         specimen=str(about["specimen"]),
         name=str(about["name"]),
         stain_name=str(about["stain_name"]),
         plane=Plane.from_json(plane) if plane else None,
-        notes=about["notes"],
+        notes=dict(about["notes"]),
     )
 
 

@@ -101,7 +101,7 @@ def count_pages(path: Path) -> int:
     Raises
     ------
     VolumeError
-        It is no TIFF, or the chain leads back into itself.
+        It is no TIFF, or the chain leads back into itself or out of the file.
     """
     with path.open("rb") as file:
         order = {b"II": "<", b"MM": ">"}.get(file.read(2))
@@ -127,9 +127,12 @@ def count_pages(path: Path) -> int:
 
 
 def _number(file: BinaryIO, form: str) -> int:
-    """An unsigned number at the file's position; 0, which ends a chain, behind its end."""
+    """An unsigned number at the file's position."""
     raw = file.read(struct.calcsize(form))
-    return int(struct.unpack(form, raw)[0]) if len(raw) == struct.calcsize(form) else 0
+    if len(raw) < struct.calcsize(form):
+        name = Path(file.name).name
+        raise VolumeError(f"{name} cannot be read as TIFF: its chain of pages leads beyond its end; copy it again")
+    return int(struct.unpack(form, raw)[0])
 
 
 def facts_of(page: Any, name: str) -> PageFacts:

@@ -28,6 +28,7 @@ from tomostain.images.readers.given import (
     um_per,
 )
 from tomostain.images.readers.stated_spacing import agreed, of_attributes
+from tomostain.images.readers.zarr_bounds import bounded, check_stored, warn_of_missing
 
 KIND = "Zarr"
 METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -44,15 +45,24 @@ _CODECS = frozenset((*_BYTE_CODECS, *_CHECKSUMS, *_NUMBER_CODECS, "astype", "pac
 class Stored:
     """The space axes of a Zarr array, first among which may be its colours; leading axes of length one are left out."""
 
-    def __init__(self, folder: Path, path: str, lead: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, name: str, folder: Path, path: str, lead: int, shape: tuple[int, ...], dtype: np.dtype[Any], whole: bool
+    ) -> None:
+        """``whole``: every chunk was written, so that none may be missing."""
         self.shape, self.dtype = shape, dtype
-        self._where = (folder, path, lead, shape, dtype)
-        self._lead = lead
+        self._where = (name, folder, path, lead, shape, dtype, whole)
+        self._name, self._folder, self._lead, self._whole = name, folder / path, lead, whole
         self._array: Held[zarr.Array[Any]] = Held(_open_array, folder, path)
+        self._warned = False
 
     def read(self, box: Box) -> Array:
+        array = self._array.get()
+        stored = ((0, 1),) * self._lead + box
+        if check_stored(array, self._folder, stored, self._name, whole=self._whole) and not self._warned:
+            self._warned = True
+            warn_of_missing(self._name, array.fill_value)
         where: Any = (*(0,) * self._lead, *(slice(a, b) for a, b in box))
-        return np.asarray(self._array.get()[where])
+        return np.asarray(array[where])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Stored, self._where)
@@ -85,6 +95,34 @@ def read_zarr(path: Path, given: Given) -> Volume:
         if level is not None and (path / inside).is_dir():
             return _plain(path, inside, name, _attributes(path, inside, _metadata(path, inside)), given)
         return _only_array(path, where, name, given)
+
+
+def attributes_of(path: Path) -> dict[str, Any]:
+    """The attributes of a Zarr group, {} where it has none.
+
+    Raises
+    ------
+    VolumeError
+        Its metadata are damaged.
+    """
+    with told(path.name, KIND):
+        return _attributes(path, "", _metadata(path, ""))
+
+
+def read_whole(path: Path, where: str, *, every_chunk: bool) -> Array:
+    """All values of one array in a Zarr group; ``every_chunk``: it was written whole, so that none may be missing.
+
+    Raises
+    ------
+    VolumeError
+        It is not there, is damaged, or stores what could execute code or burst.
+    """
+    with told(path.name, KIND):
+        array = _open_checked(path, where, path.name)
+        box = tuple((0, int(n)) for n in array.shape)
+        if check_stored(array, path / where, box, f"{path.name}/{where}", whole=every_chunk):
+            warn_of_missing(f"{path.name}/{where}", array.fill_value)
+        return np.asarray(array[...])
 
 
 def _image(
@@ -121,8 +159,8 @@ def _image(
     spacing = spacing_of(name, stated, given, found=f"its axes have the units {units}")
     origin = tuple(offset[i] * (factor or 1.0) for i, factor in zip(space, factors, strict=True))
     coloured = "c" in axes and array.shape[axes.index("c")] == 3
-    volume: LazyArray = _lazy(path, array, name, len(axes) - 3 - coloured)
     ours = attributes.get("tomostain", {})
+    volume: LazyArray = _lazy(path, array, name, len(axes) - 3 - coloured, whole=bool(ours.get("every_chunk")))
     about = {"format": f"OME-Zarr {ome.get('version') or scales.get('version') or ''}".strip()}
     if coloured:
         volume = ColourLast(volume)
@@ -145,7 +183,7 @@ def _plain(path: Path, where: str, name: str, attributes: Mapping[str, Any], giv
     spacing = spacing_of(name, stated, given, found=seen)
     grid = Grid(shape_of(name, array.shape[lead:]), spacing)
     about = {"format": f"Zarr v{array.metadata.zarr_format} array"}
-    return Volume(_lazy(path, array, name, lead), grid, name=name, about=about)
+    return Volume(_lazy(path, array, name, lead, whole=False), grid, name=name, about=about)
 
 
 def _only_array(path: Path, where: str, name: str, given: Given) -> Volume:
@@ -166,16 +204,16 @@ def _only_array(path: Path, where: str, name: str, given: Given) -> Volume:
     )
 
 
-def _lazy(path: Path, array: zarr.Array[Any], name: str, lead: int) -> Windowed:
+def _lazy(path: Path, array: zarr.Array[Any], name: str, lead: int, *, whole: bool) -> Windowed:
     shape = tuple(int(n) for n in array.shape[lead:])
-    source: Source = Stored(path, array.path, lead, shape, np.dtype(array.dtype))
+    source: Source = Stored(name, path, array.path, lead, shape, np.dtype(array.dtype), whole)
     if len(shape) == 3:
         source = Chunked(source, tuple(array.chunks[lead:]))
     return Windowed(source, name, KIND)
 
 
 def _open_array(folder: Path, path: str) -> zarr.Array[Any]:
-    return zarr.open_array(folder, mode="r", path=path)
+    return bounded(zarr.open_array(folder, mode="r", path=path))
 
 
 def _open_checked(path: Path, where: str, name: str) -> zarr.Array[Any]:
