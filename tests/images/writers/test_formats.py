@@ -66,6 +66,24 @@ def test_what_is_written_is_read_back(tmp_path, kind, dtype):
     np.testing.assert_allclose(again.grid.spacing_um, SPACING, rtol=1e-6)
 
 
+@pytest.mark.parametrize("first", [key for key in FORMATS if key != "ome-tiff-planes"])
+def test_every_pair_of_formats_hands_on_values_type_and_size(tmp_path, first):
+    if not readable(first):
+        pytest.skip(f"no reader of {first} in this version")
+    volume = volume_of("uint16", shape=(4, 20, 30))
+    (tmp_path / "first").mkdir()
+    write_volume(tmp_path / "first" / NAMES[first], volume, first)
+    there = read_volume(tmp_path / "first" / NAMES[first], **given(first, volume))
+    for second in FORMATS:
+        if second == "ome-tiff-planes" or not readable(second):
+            continue
+        write_volume(tmp_path / NAMES[second], there, second)
+        back = read_volume(tmp_path / NAMES[second], **given(second, volume))
+        assert back.dtype == np.uint16
+        np.testing.assert_array_equal(back[0:4, 0:20, 0:30], volume[:])
+        np.testing.assert_allclose(back.grid.spacing_um, SPACING, rtol=1e-6)
+
+
 def as_sitk(path):
     sitk = pytest.importorskip("SimpleITK")
     image = sitk.ReadImage(str(path))

@@ -38,7 +38,6 @@ class Format:
     colours: bool = False
     size: float = 1.0
     """Bytes on disk, at least, for a byte of values."""
-    folder: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +73,13 @@ _SIZED = frozenset({"spacing"})
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "ome-zarr": Format(
-            "OME-Zarr 0.5", (".zarr",), ome_zarr, _PLACED | {"stain"}, True, _COMPRESSED_SHARE * _PYRAMID_SHARE, True
+            "OME-Zarr 0.5", (".zarr",), ome_zarr, _PLACED | {"stain"}, True, _COMPRESSED_SHARE * _PYRAMID_SHARE
         ),
         "ome-tiff": Format("OME-TIFF", (".ome.tif", ".ome.tiff"), tiff.ome_tiff, _SIZED, True),
         "tiff": Format("TIFF, as ImageJ reads it", (".tif", ".tiff"), tiff.tiff, _SIZED, True),
-        "tiff-stack": Format("folder of TIFF slices", ("",), tiff.tiff_stack, _SIZED, True, folder=True),
+        "tiff-stack": Format("folder of TIFF slices", ("",), tiff.tiff_stack, _SIZED, True),
         "ome-tiff-planes": Format(
-            "folder of pyramidal OME-TIFF planes", (), tiff.ome_planes, frozenset(), True, _COMPRESSED_SHARE, True
+            "folder of pyramidal OME-TIFF planes", (), tiff.ome_planes, frozenset(), True, _COMPRESSED_SHARE
         ),
         "hdf5": Format("HDF5", (".h5", ".hdf5", ".nxs"), hdf5.hdf5, _PLACED, size=_COMPRESSED_SHARE),
         "nrrd": Format("NRRD", (".nrrd",), flat.nrrd, _PLACED),
