@@ -119,6 +119,10 @@ class Placement:
     in the two steps) plus a smooth displacement within the plane. ``displacement_um`` is (rows, columns, 2) float32: um
     along the unit vectors of step_y and step_x, on a lattice of nodes ``lattice_px`` slide pixels apart that starts at
     slide pixel (0, 0); None where the slide is not deformed.
+
+    ``confidence`` is a raster (rows, columns) in [0, 1] over the whole slide, coarser than it: how far each part may be
+    believed. ``expected_tre_um`` is the median distance to the truth that its maker expects. Both are None where nobody
+    has judged the placement.
     """
 
     slide_shape: tuple[int, int]
@@ -128,6 +132,8 @@ class Placement:
     thickness_um: float = 0.0
     lattice_px: float = 1.0
     displacement_um: npt.NDArray[np.float32] | None = None
+    confidence: npt.NDArray[np.float32] | None = None
+    expected_tre_um: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -172,6 +178,15 @@ class Placement:
             points = moved
         return np.asarray(points)
 
+    def confidence_at(self, points_px: Floats) -> npt.NDArray[np.float32]:
+        """Confidence at slide points: (..., 2) px -> (...,) in [0, 1]; 1 where none was given."""
+        points = np.asarray(points_px, dtype=np.float64)
+        if self.confidence is None:
+            return np.ones(points.shape[:-1], dtype=np.float32)
+        share = np.asarray(self.confidence.shape) / np.asarray(self.slide_shape)
+        nodes = np.moveaxis((points + 0.5) * share - 0.5, -1, 0)
+        return np.asarray(ndimage.map_coordinates(self.confidence, nodes, order=1, mode="nearest"), dtype=np.float32)
+
     def plane(self, spacing_um: float, *, margin_um: float = 0.0) -> Plane:
         """The flat raster, ``spacing_um`` apart, that just holds the slide (plus a margin) in the volume's world."""
         steps = self._steps
@@ -186,7 +201,7 @@ class Placement:
         return Plane((int(rows), int(columns)), float(spacing_um), _vector(corner), _vector(down), _vector(right))
 
     def save(self, path: Path) -> Path:
-        """Write ``path`` (JSON) and, for a deformed slide, the displacement field beside it as compressed .npz."""
+        """Write ``path`` (JSON) and, beside it as compressed .npz, the displacement field and the confidence."""
         path = Path(path)
         text: dict[str, Any] = {
             "format": "tomostain-placement",
@@ -198,10 +213,17 @@ class Placement:
             "thickness_um": self.thickness_um,
             "notes": self.notes,
         }
+        if self.expected_tre_um is not None:
+            text["expected_tre_um"] = self.expected_tre_um
+        beside = path.with_suffix(".npz")
+        fields = {"displacement_um": self.displacement_um, "confidence": self.confidence}
+        given = {name: values.astype(np.float32) for name, values in fields.items() if values is not None}
+        if given:
+            np.savez_compressed(beside, **given)  # type: ignore[arg-type]
         if self.displacement_um is not None:
-            field_path = path.with_suffix(".npz")
-            np.savez_compressed(field_path, displacement_um=self.displacement_um.astype(np.float32))
-            text |= {"lattice_px": self.lattice_px, "displacement": field_path.name}
+            text |= {"lattice_px": self.lattice_px, "displacement": beside.name}
+        if self.confidence is not None:
+            text["confidence"] = beside.name
         path.write_text(json.dumps(text, indent=1) + "\n")
         return path
 
@@ -226,10 +248,13 @@ class Placement:
         if not isinstance(text, dict) or text.get("format") != "tomostain-placement":
             raise ValueError(f"{path} is not a tomostain placement; `tomostain register` writes one")
         try:
-            moved, lattice = None, 1.0
-            if "displacement" in text:
-                moved = _displacement(path.parent / Path(text["displacement"]).name)
-                lattice = float(text["lattice_px"])
+            fields = {
+                name: _beside(path.parent / Path(text[key]).name, name, axes)
+                for key, name, axes in (("displacement", "displacement_um", 3), ("confidence", "confidence", 2))
+                if key in text
+            }
+            lattice = float(text["lattice_px"]) if "displacement" in text else 1.0
+            expected = text.get("expected_tre_um")
             rows, columns = text["slide_shape"]
             made = cls(
                 slide_shape=(int(rows), int(columns)),
@@ -238,7 +263,9 @@ class Placement:
                 step_x_um=_vector(text["step_x_um"]),
                 thickness_um=float(text["thickness_um"]),
                 lattice_px=lattice,
-                displacement_um=moved,
+                displacement_um=fields.get("displacement_um"),
+                confidence=fields.get("confidence"),
+                expected_tre_um=None if expected is None else float(expected),
                 notes=dict(text.get("notes", {})),
             )
             made._check()
@@ -249,6 +276,8 @@ class Placement:
     def _check(self) -> None:
         """Refuse what no slide can be: sizes below one, numbers that are not finite, steps of no length or alike."""
         numbers = [*self.corner_um, *self.step_y_um, *self.step_x_um, self.thickness_um, self.lattice_px]
+        if self.expected_tre_um is not None:
+            numbers.append(self.expected_tre_um)
         if not np.isfinite(numbers).all() or self.thickness_um < 0 or self.lattice_px <= 0:
             raise ValueError("a length is negative or not finite")
         if min(self.slide_shape) < 1:
@@ -258,25 +287,24 @@ class Placement:
             raise ValueError("the steps span no plane")
 
 
-def _displacement(path: Path) -> npt.NDArray[np.float32]:
-    """The displacement field of a placement, checked before it is unfolded: (rows, columns, 2) float32, um."""
-    name = "displacement_um"
+def _beside(path: Path, name: str, axes: int) -> npt.NDArray[np.float32]:
+    """A field that lies beside a placement, checked before it is unfolded: (rows, columns[, 2]) float32."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
             if np.lib.format.read_magic(member) != (1, 0):
                 raise ValueError("an unknown version")
             shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-        if len(shape) != 3 or shape[2] != 2 or min(shape) < 1 or dtype != np.float32:
+        if len(shape) != axes or (axes == 3 and shape[2] != 2) or min(shape) < 1 or dtype != np.float32:
             raise ValueError(f"it holds {dtype} {shape}")
         if math.prod(shape) * dtype.itemsize > MOST_LATTICE_BYTES:
             raise ValueError(f"its lattice of {shape} is too fine to be one")
         with np.load(path, allow_pickle=False) as stored:
-            moved: npt.NDArray[np.float32] = np.asarray(stored[name])
+            values: npt.NDArray[np.float32] = np.asarray(stored[name])
     except (*_ZIP_FAULTS, KeyError, ValueError, OSError) as error:
-        raise ValueError(f"its displacement field {path.name} cannot be read: {error}") from None
-    if not np.isfinite(moved).all():
-        raise ValueError(f"its displacement field {path.name} has values that are not finite")
-    return moved
+        raise ValueError(f"its {name} in {path.name} cannot be read: {error}") from None
+    if not np.isfinite(values).all():
+        raise ValueError(f"its {name} in {path.name} has values that are not finite")
+    return values
 
 
 def _vector(values: Any) -> Vector:

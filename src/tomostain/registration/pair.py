@@ -88,7 +88,8 @@ def make_pair(
     """Cut the CT where the slide was cut and average the slide down to the CT's voxel size.
 
     ``planes`` is the number of CT planes, a voxel apart, centred on the section. ``exclude`` is a slide mask (y, x),
-    non-zero where the slide must not be believed (markers, folds); it lowers the confidence by the share covered.
+    non-zero where the slide must not be believed (markers, folds). The confidence is the placement's own (1 where it
+    was not judged) times the share of each pixel that ``exclude`` leaves; the expected TRE goes into the notes.
 
     Raises
     ------
@@ -106,20 +107,21 @@ def make_pair(
     mask = covered & np.isfinite(ct).all(axis=0)
     if not mask.any():
         raise ValueError(f"{slide.name} does not meet {volume.name} where the placement puts it; check the placement")
-    confidence = np.ones(plane.shape, dtype=np.float32)
+    confidence = np.where(mask, placement.confidence_at(placement.volume_um_to_slide_px(plane.points_um())), 0.0)
     if exclude is not None:
-        confidence -= np.clip(mask_on_plane(exclude, placement, plane), 0.0, 1.0)
+        confidence *= 1.0 - np.clip(mask_on_plane(exclude, placement, plane), 0.0, 1.0)
         mask &= confidence > 0
     return Pair(
         ct=np.where(np.isfinite(ct), ct, np.float32(np.median(ct[:, mask]) if mask.any() else 0.0)),
         stain=stain,
         mask=mask,
-        confidence=confidence,
+        confidence=confidence.astype(np.float32),
         grid=plane.grid,
         specimen=specimen,
         name=name,
         stain_name=stain_name,
         plane=plane,
+        notes={} if placement.expected_tre_um is None else {"expected_tre_um": placement.expected_tre_um},
     )
 
 

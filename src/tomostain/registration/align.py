@@ -1,0 +1,267 @@
+"""Register a slide to a volume, from a search over planes to a judged placement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tomostain.images.geometry import Placement
+from tomostain.registration import quality
+from tomostain.registration.coarse import Candidate, Pose, Region, distinct, plane_axes, search
+from tomostain.registration.fine import (
+    Field,
+    Fit,
+    Picture,
+    Scene,
+    Schedule,
+    fit,
+    picture,
+    slab_scene,
+    volume_scene,
+)
+from tomostain.registration.modality import Float32, Float64, Stained, Target
+
+COARSE, ROUGH, MIDDLE, FINE = 30, 70, 140, 280
+"""Pixels along the diagonal of what slide and volume share, at each level."""
+SHRINKAGE = 0.05
+"""Share by which sections shrink on average (Museyko et al. 2015: 3 to 9 % along and across the cut)."""
+_THICKNESSES_UM = (10.0, 25.0, 40.0, 60.0)
+_STIFFNESS = 3.0
+_LEAST_JACOBIAN = 0.2
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is known before: nothing, a depth, a greatest tilt, a pose and how far off it may be."""
+
+    around_um: float | None = None
+    around_within_um: float = 250.0
+    tilt_within_deg: float = 15.0
+    prior: Pose | None = None
+    within_um: float = 250.0
+    within_deg: float = 10.0
+    mirrored: bool | None = None
+    thickness_um: float | None = None
+    shrinkage: float = SHRINKAGE
+    elastic: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """A registration: the fit, what it was judged by, and what it had to beat.
+
+    ``confidence`` (y, x) in [0, 1], ``distance_um`` (y, x; disagreement of the halves) and ``jacobian`` (y, x) are on
+    the pixels of ``slide``; ``rigid`` is the fit before the elastic field.
+    """
+
+    fit: Fit
+    rigid: Fit
+    slide: Picture
+    score: quality.Score
+    confidence: Float32
+    distance_um: Float32
+    jacobian: Float64
+    thickness_um: float
+    tried: tuple[Candidate, ...] = field(default=())
+
+
+def align(target: Target, stained: Stained, known: Knowledge) -> Registered:
+    """Find where the slide was cut and how it was bent.
+
+    Raises
+    ------
+    ValueError
+        The slide shows next to nothing, or no placement leaves enough of it inside the volume.
+    """
+    shares = (stained.density.mean(axis=2) > 0.05).mean()
+    if shares < quality.LEAST_STAINED:
+        raise ValueError(f"only {shares:.1%} of the slide differs from bare glass; there is nothing to register")
+    rigid, margin, tried = _plane(target, stained, known)
+    whole = _refine(target, stained, known, rigid)
+    bent, slide, scene, thickness = whole
+    return _judged(target, bent, rigid, slide, scene, thickness, margin, tried)
+
+
+def diagonal_um(target: Target, stained: Stained, scale: float) -> float:
+    """Diagonal of what slide and volume share at most; all levels are measured by it."""
+    slide = np.asarray(stained.extent_um) * scale
+    return float(min(np.linalg.norm(slide), np.linalg.norm(target.grid.extent_um[1:])))
+
+
+def _plane(target: Target, stained: Stained, known: Knowledge) -> tuple[Fit, float, tuple[Candidate, ...]]:
+    """The best pose, its lead over the next different one, and all that were looked at closely."""
+    scale = 1 / (1 - known.shrinkage)
+    size = diagonal_um(target, stained, scale)
+    scales = (0.94 * scale, scale, 1.06 * scale) if target.is_plane else (scale,)
+    region = region_of(target, known)
+    found = [c for s in scales for c in search(target, stained, region, spacing_um=size / COARSE, scale=s, keep=100)]
+    if not found:
+        raise ValueError("no placement leaves enough of the slide inside the volume; check pixel and voxel sizes")
+    how = Schedule(12, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
+    rough, small = volume_scene(target, size / ROUGH), picture(stained, size / ROUGH, classes=7, rich=False)
+    fits = sorted((fit(rough, small, c.pose, None, how) for c in found), key=lambda f: -f.gain)
+    tried = distinct([Candidate(f.pose, f.gain) for f in fits], 12, apart_um=size / 40, extent_um=size / 2)
+    other = distinct(tried, 2, apart_um=size / 12, extent_um=size / 2)
+    margin = other[0].score - other[1].score if len(other) > 1 else other[0].score
+    middle, medium = volume_scene(target, size / MIDDLE), picture(stained, size / MIDDLE, classes=10, rich=False)
+    close = [fit(middle, medium, c.pose, None, how) for c in tried[:6]]
+    close.sort(key=lambda f: -f.gain)
+    if known.elastic and len(close) > 1 and close[1].gain > 0.9 * close[0].gain:
+        lattice = Field.flat(stained.extent_um, size / 9 / scale)
+        bent = [
+            fit(middle, medium, f.pose, lattice, replace(how, iterations=8, stiffness=_STIFFNESS)) for f in close[:3]
+        ]
+        close = [close[int(np.argmax([f.gain for f in bent]))]]
+    return close[0], float(margin), tuple(tried)
+
+
+def region_of(target: Target, known: Knowledge) -> Region:
+    """Where the search over planes has to look, from what is known."""
+    low = target.grid.origin_um[0]
+    high = low + (target.grid.shape[0] - 1) * target.grid.spacing_um[0]
+    mirrored = (False, True) if known.mirrored is None else (known.mirrored,)
+    if known.prior is None:
+        if known.around_um is not None:
+            if not low <= known.around_um <= high:
+                raise ValueError(f"--around {known.around_um:g} lies outside the volume, {low:g} to {high:g} um")
+            low, high = (
+                max(low, known.around_um - known.around_within_um),
+                min(high, known.around_um + known.around_within_um),
+            )
+        return Region((low, high), known.tilt_within_deg, mirrored=mirrored)
+    pose = known.prior
+    normal = pose.normal
+    about = (float(np.degrees(np.arctan2(normal[1], normal[0]))), float(np.degrees(np.arctan2(normal[2], normal[0]))))
+    down, right = plane_axes(*about)
+    flat = np.stack([down, right]) @ pose.axes
+    turn = float(np.degrees(np.arctan2(flat[1, 0], flat[0, 0])))
+    depth = float(pose.centre_um[0])
+    return Region(
+        (max(low, depth - known.within_um), min(high, depth + known.within_um)),
+        known.within_deg,
+        tilt_about=about,
+        rotation_deg=(turn - known.within_deg, turn + known.within_deg),
+        mirrored=(bool(np.linalg.det(flat) < 0),),
+        pivot_um=(float(pose.centre_um[1]), float(pose.centre_um[2])),
+        shift_um=known.within_um,
+    )
+
+
+def _refine(target: Target, stained: Stained, known: Knowledge, rigid: Fit) -> tuple[Fit, Picture, Scene, float]:
+    """Bend the slide, from the middle level to the finest, with the thickness that explains the CT best."""
+    scale = 1 / (1 - known.shrinkage)
+    size = diagonal_um(target, stained, scale)
+    how = Schedule(8, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
+    fine_um = size / FINE
+    slide = picture(stained, fine_um)
+
+    def scene(at: Fit, thickness: float) -> Scene:
+        if target.is_plane:
+            return volume_scene(target, fine_um)
+        return slab_scene(
+            target, at.pose, stained.extent_um, spacing_um=fine_um, thickness_um=thickness, reach_um=4 * fine_um
+        )
+
+    now = rigid
+    thickness = known.thickness_um if known.thickness_um is not None else 30.0
+    if known.elastic:
+        medium, middle = picture(stained, size / MIDDLE), volume_scene(target, size / MIDDLE)
+        flat = Field.flat(stained.extent_um, size / 9 / scale)
+        now = unfolded(middle, medium, now, flat, replace(how, stiffness=_STIFFNESS))
+    if known.thickness_um is None and not target.is_plane:
+        once = replace(how, iterations=1, stiffness=_STIFFNESS)
+        thickness = max(_THICKNESSES_UM, key=lambda t: fit(scene(now, t), slide, now.pose, now.field, once).gain)
+    for step in (size / 13, size / 13):
+        lattice = now.field.refined(stained.extent_um, step / scale) if now.field is not None else None
+        now = unfolded(scene(now, thickness), slide, now, lattice, replace(how, iterations=6, stiffness=_STIFFNESS))
+    return now, slide, scene(now, thickness), thickness
+
+
+def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, how: Schedule) -> Fit:
+    """Fit, and make the field stiffer until it folds nowhere."""
+    found = fit(scene, slide, start.pose, lattice, how)
+    for _ in range(4):
+        if quality.jacobian(found, slide.points_um).min() >= _LEAST_JACOBIAN:
+            return found
+        how = replace(how, stiffness=4 * how.stiffness)
+        found = fit(scene, slide, start.pose, lattice, how)
+    return fit(scene, slide, start.pose, None, how)
+
+
+def _judged(
+    target: Target,
+    bent: Fit,
+    rigid: Fit,
+    slide: Picture,
+    scene: Scene,
+    thickness: float,
+    margin: float,
+    tried: tuple[Candidate, ...],
+) -> Registered:
+    """Register each half of the slide again and see how far they part."""
+    voxel = float(min(target.grid.spacing_um[1:]))
+    how = Schedule(4, stiffness=_STIFFNESS, in_plane_only=target.is_plane)
+    patch = bent.field.step_um / 2 if bent.field is not None else slide.spacing_um * 10
+    half = [fit(scene, replace(slide, used=mask), bent.pose, bent.field, how) for mask in quality.halves(slide, patch)]
+    points = slide.points_um.reshape(*slide.shape, 2)
+    apart = np.linalg.norm(quality.placed(half[0], points) - quality.placed(half[1], points), axis=-1)
+    known = np.isfinite(bent.residual)
+    folds = quality.jacobian(bent, points)
+    score = quality.Score(
+        ratio=bent.ratio,
+        margin=margin,
+        disagreement_um=float(np.median(apart[known])) if known.any() else float("inf"),
+        inside=bent.inside,
+        voxel_um=voxel,
+    )
+    sure = quality.confidence(bent, apart.astype(np.float32), folds, voxel_um=voxel, spacing_um=slide.spacing_um)
+    return Registered(bent, rigid, slide, score, sure, apart.astype(np.float32), folds, thickness, tried)
+
+
+def placement_of(done: Registered, stained: Stained) -> Placement:
+    """The placement of the whole slide, in slide pixels, with its confidence and expected error."""
+    pose, bend = done.fit.pose, done.fit.field
+    pixel = np.asarray(stained.pixel_um)
+    steps = pose.axes * pixel
+    half = (np.asarray(stained.slide_shape) - 1) / 2
+    corner = pose.centre_um - steps @ half
+    displacement, lattice_px = None, 1.0
+    if bend is not None:
+        lattice_px = max(1.0, round(bend.step_um / 3 / float(pixel.mean())))
+        nodes = [np.arange(int(np.ceil((n - 1) / lattice_px)) + 1) * lattice_px for n in stained.slide_shape]
+        points = (np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1) - half) * pixel
+        displacement = bend.at(points).astype(np.float32)
+    (cz, cy, cx), (yz, yy, yx), (xz, xy, xx) = (tuple(float(v) for v in w) for w in (corner, steps[:, 0], steps[:, 1]))
+    return Placement(
+        slide_shape=stained.slide_shape,
+        corner_um=(cz, cy, cx),
+        step_y_um=(yz, yy, yx),
+        step_x_um=(xz, xy, xx),
+        thickness_um=done.thickness_um,
+        lattice_px=lattice_px,
+        displacement_um=displacement,
+        confidence=done.confidence,
+        expected_tre_um=done.score.expected_tre_um,
+        notes={
+            "depth_um": float(pose.centre_um[0]),
+            "tilt_deg": pose.tilt_deg,
+            "mirrored": pose.mirrored,
+            "scale": [float(v) for v in np.linalg.norm(pose.axes, axis=0)],
+            "probability": done.score.probability,
+            "explained": done.score.ratio,
+            "margin": done.score.margin,
+            "disagreement_um": done.score.disagreement_um,
+            "inside": done.score.inside,
+        },
+    )
+
+
+def pose_of(placement: Placement, stained: Stained) -> Pose:
+    """The flat pose closest to a placement (least squares over the slide)."""
+    axes = [np.linspace(0, n - 1, 15) for n in placement.slide_shape]
+    px = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    um = (px - (np.asarray(placement.slide_shape) - 1) / 2) * np.asarray(stained.pixel_um)
+    design = np.column_stack([np.ones(len(um)), um])
+    solved = np.linalg.lstsq(design, placement.slide_to_volume_um(px), rcond=None)[0]
+    return Pose(solved[0], solved[1:].T)

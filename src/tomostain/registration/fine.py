@@ -1,0 +1,455 @@
+"""From a pose to a placement: all nine numbers of a plane's affine map, then an elastic field within the plane.
+
+Gauss-Newton on the difference between the CT on the plane and the CT that the slide's colours predict. The prediction
+is a ridge regression that is solved for together with the pose (variable projection), so the similarity is a
+correlation ratio with a richer model; residuals are weighted robustly, because slides fold, tear and lose pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, ndimage, sparse
+
+from tomostain.registration.coarse import Pose
+from tomostain.registration.modality import Float32, Float64, Stained, Target, colour_classes
+
+SHEAR_SPREAD = 0.015
+"""Spread of what makes a section's two directions oblique, radians."""
+_CORRELATED = 25.0
+"""Neighbouring residuals are alike: so many pixels count as one observation against the priors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """An elastic displacement in the plane: cubic B-spline coefficients (rows, columns, 2), um along the unit steps.
+
+    The lattice is ``step_um`` slide um apart and starts one step before the slide's first corner.
+    """
+
+    coefficients: Float64
+    step_um: float
+    first_um: tuple[float, float]
+
+    @classmethod
+    def flat(cls, extent_um: tuple[float, float], step_um: float) -> Field:
+        """No displacement, on a lattice that covers a slide of this size."""
+        nodes = [int(np.ceil(e / step_um)) + 3 for e in extent_um]
+        first = tuple(-(n - 1) / 2 * step_um for n in nodes)
+        return cls(np.zeros((*nodes, 2)), step_um, (first[0], first[1]))
+
+    def basis(self, points_um: Float64) -> sparse.csr_array:
+        """Weights of all coefficients at points (n, 2): sparse (n, nodes)."""
+        rows, columns = self.coefficients.shape[:2]
+        base, weights = [], []
+        for axis, count in enumerate((rows, columns)):
+            at = (points_um[:, axis] - self.first_um[axis]) / self.step_um
+            cell = np.clip(np.floor(at).astype(int), 1, count - 3)
+            base.append(cell - 1)
+            weights.append(_cubic(np.clip(at - cell, -0.5, 1.5)))
+        n = len(points_um)
+        offset = np.arange(4)
+        index = (base[0][:, None, None] + offset[:, None]) * columns + base[1][:, None, None] + offset[None, :]
+        value = weights[0][:, :, None] * weights[1][:, None, :]
+        starts = np.arange(0, 16 * n + 1, 16)
+        return sparse.csr_array((value.ravel(), index.ravel().astype(np.int32), starts), shape=(n, rows * columns))
+
+    def at(self, points_um: Float64) -> Float64:
+        """Displacement at points (..., 2): (..., 2) um along the unit steps."""
+        flat = points_um.reshape(-1, 2)
+        moved = self.basis(flat) @ self.coefficients.reshape(-1, 2)
+        return np.asarray(moved).reshape(points_um.shape)
+
+    def refined(self, extent_um: tuple[float, float], step_um: float) -> Field:
+        """About the same displacement on a lattice of another step."""
+        new = Field.flat(extent_um, step_um)
+        rows, columns = new.coefficients.shape[:2]
+        axes = [new.first_um[i] + np.arange(n) * step_um for i, n in enumerate((rows, columns))]
+        limits = [
+            (self.first_um[i] + self.step_um, self.first_um[i] + (n - 2) * self.step_um)
+            for i, n in enumerate(self.coefficients.shape[:2])
+        ]
+        points = np.stack(
+            np.meshgrid(*(np.clip(a, *lim) for a, lim in zip(axes, limits, strict=True)), indexing="ij"), -1
+        )
+        values = self.at(points)
+        return replace(new, coefficients=np.stack([_coefficients(values[..., i]) for i in range(2)], axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted placement at one level: pose, elastic field, and what was left over.
+
+    ``ratio`` is the (robust) correlation ratio, ``weight`` (y, x) how far each pixel was believed, ``residual`` (y, x)
+    CT minus prediction in units of its robust spread ``spread`` (NaN off the volume).
+    """
+
+    pose: Pose
+    field: Field | None
+    ratio: float
+    gain: float
+    weight: Float32
+    residual: Float32
+    predicted: Float32
+    spread: float
+    inside: float
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A target's values and gradients (um^-1) on a raster that can be sampled; ``frame`` turns z y x into its axes."""
+
+    stack: npt.NDArray[np.float32]
+    origin: Float64
+    spacing: Float64
+    frame: Float64
+    box: tuple[Float64, Float64]
+    """First and last corner (z y x um, edges of voxels) of what is known."""
+
+    def sample(self, points_um: Float64) -> tuple[Float32, Float32, npt.NDArray[np.bool_]]:
+        """Values (n,), gradients in z y x (n, 3) and whether each point (n, 3) is known."""
+        inside = np.all((points_um >= self.box[0]) & (points_um <= self.box[1]), axis=1)
+        index = ((points_um - self.origin) @ self.frame.T / self.spacing).T
+        last = np.asarray(self.stack.shape[1:])[:, None] - 1
+        inside &= np.all((index >= -0.5) & (index <= last + 0.5), axis=0)
+        np.clip(index, 0, last, out=index)
+        values = np.empty((4, index.shape[1]), dtype=np.float32)
+        for i in range(4):
+            ndimage.map_coordinates(self.stack[i], index, output=values[i], order=1, mode="nearest")
+        return values[0], (values[1:].T @ self.frame).astype(np.float32), inside
+
+
+def volume_scene(target: Target, spacing_um: float) -> Scene:
+    """The whole target, averaged to about ``spacing_um``."""
+    coarse = target.at_spacing(spacing_um)
+    values = ndimage.gaussian_filter(coarse.values, [0.5 if n > 1 else 0 for n in coarse.values.shape])
+    return Scene(
+        _with_gradients(values, coarse.grid.spacing_um),
+        np.asarray(coarse.grid.origin_um),
+        np.asarray(coarse.grid.spacing_um),
+        np.eye(3),
+        _box(target),
+    )
+
+
+def slab_scene(
+    target: Target,
+    pose: Pose,
+    extent_um: tuple[float, float],
+    *,
+    spacing_um: float,
+    thickness_um: float,
+    reach_um: float,
+) -> Scene:
+    """The target around a pose, averaged through the section's thickness along the pose's normal."""
+    coarse = target.at_spacing(spacing_um)
+    down = pose.axes[:, 0] / np.linalg.norm(pose.axes[:, 0])
+    right = pose.axes[:, 1] - (pose.axes[:, 1] @ down) * down
+    right /= np.linalg.norm(right)
+    frame = np.stack([np.cross(down, right), down, right])
+    half = [reach_um + thickness_um / 2, *(e * 0.55 + 4 * spacing_um for e in extent_um)]
+    counts = [2 * int(np.ceil(h / spacing_um)) + 1 for h in half]
+    first = pose.centre_um - sum((n - 1) / 2 * spacing_um * axis for n, axis in zip(counts, frame, strict=True))
+    values = _resampled(coarse, first, frame * spacing_um, counts)
+    values = _through(values, thickness_um / spacing_um)
+    return Scene(_with_gradients(values, (spacing_um,) * 3), first, np.full(3, spacing_um), frame, _box(target))
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A slide at one level: its points (n, 2) slide um and the features (n, k) that predict a CT from it."""
+
+    points_um: Float64
+    features: Float64
+    shape: tuple[int, int]
+    spacing_um: float
+    extent_um: tuple[float, float]
+    used: npt.NDArray[np.bool_] | None = None
+    """Which pixels (n,) take part; None for all."""
+
+
+def picture(stained: Stained, spacing_um: float, *, classes: int = 16, rich: bool = True) -> Picture:
+    """Features of a slide at about ``spacing_um``: colour classes and, if ``rich``, densities at several scales."""
+    level = stained.at_spacing(spacing_um)
+    density = level.density
+    labels = colour_classes(density, classes)
+    columns = [(labels == k).astype(np.float32) for k in range(classes)]
+    mean = density.mean(axis=2)
+    columns += [density[..., i] for i in range(3)]
+    if rich:
+        columns += [density[..., i] * density[..., j] for i in range(3) for j in range(i, 3)]
+        for sigma in (1.0, 2.5, 6.0):
+            smooth = ndimage.gaussian_filter(density, (sigma, sigma, 0))
+            columns += [smooth[..., 0], smooth[..., 2]]
+        columns += [np.sqrt(np.maximum(ndimage.uniform_filter(mean**2, 5) - ndimage.uniform_filter(mean, 5) ** 2, 0))]
+    points = level.points_um
+    stack = np.stack(columns, axis=-1).reshape(-1, len(columns)).astype(np.float64)
+    return Picture(points.reshape(-1, 2), stack, labels.shape, float(np.mean(level.spacing_um)), stained.extent_um)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one level is fitted."""
+
+    iterations: int = 10
+    scale: float = 1.05
+    """Expected volume um per slide um."""
+    scale_spread: float = 0.03
+    """Spread of the scale about it; sections shrink by 3 to 9 % (Museyko et al. 2015)."""
+    stiffness: float = 0.0
+    """Weight of the elastic field's bending energy."""
+    in_plane_only: bool = False
+    tukey: float = 3.5
+    """Residuals past so many robust spreads count for nothing."""
+
+
+def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Schedule) -> Fit:
+    """Fit pose and (where there is one) field to the CT by Gauss-Newton; keeps the best of all iterations."""
+    problem = _Problem(scene, slide, field, how)
+    best: Fit | None = None
+    damping = 1e-3
+    for _ in range(how.iterations):
+        current, step = problem.linearise(pose, field, damping)
+        if best is None or current.gain > best.gain:
+            best, damping = current, max(damping * 0.3, 1e-4)
+        else:
+            damping = min(damping * 5, 10.0)
+        if step is None:
+            break
+        pose, field, moved = problem.moved(pose, field, step)
+        if moved < 0.01 * slide.spacing_um:
+            break
+    last, _ = problem.linearise(pose, field, damping)
+    return last if best is None or last.gain > best.gain else best
+
+
+class _Problem:
+    """The normal equations of one level."""
+
+    def __init__(self, scene: Scene, slide: Picture, field: Field | None, how: Schedule) -> None:
+        self.scene, self.slide, self.how = scene, slide, how
+        self.radius = float(np.linalg.norm(slide.extent_um)) / 2
+        self.basis = field.basis(slide.points_um) if field is not None else None
+        if field is not None:
+            self.stiff = _bending(field)
+        self.lever = np.column_stack([np.ones(len(slide.points_um)), slide.points_um / self.radius])
+
+    def linearise(self, pose: Pose, field: Field | None, damping: float) -> tuple[Fit, Float64 | None]:
+        slide, how = self.slide, self.how
+        at = pose.to_um(slide.points_um)
+        units = pose.axes / np.linalg.norm(pose.axes, axis=0)
+        if field is not None and self.basis is not None:
+            at = at + np.asarray(self.basis @ field.coefficients.reshape(-1, 2)) @ units.T
+        values, gradients, inside = self.scene.sample(at)
+        known = np.flatnonzero(inside if slide.used is None else inside & slide.used)
+        if len(known) < 50:
+            return _nothing(pose, field, slide.shape), None
+        y = values[known].astype(np.float64)
+        features = slide.features[known]
+        beta, weight, spread = _robust_ridge(features, y, how.tukey)
+        residual = y - features @ beta
+        result = self._judge(pose, field, known, y, residual, weight, spread, features @ beta)
+        g = gradients[known].astype(np.float64)
+        if how.in_plane_only:
+            g[:, 0] = 0.0
+        lever = self.lever[known]
+        affine = (lever[:, :, None] * g[:, None, :]).reshape(len(known), 9)
+        dense = np.hstack([affine, features])
+        weighted = dense * weight[:, None]
+        normal = dense.T @ weighted
+        right = -(weighted.T @ residual)
+        n_theta, n_beta = 9, features.shape[1]
+        prior_n, prior_r = self._prior(pose, spread)
+        normal[:9, :9] += prior_n
+        right[:9] += prior_r
+        normal[range(9), range(9)] *= 1 + damping
+        normal[range(9), range(9)] += 1e-9 * normal[range(9), range(9)].max() + 1e-12
+        normal[range(9, 9 + n_beta), range(9, 9 + n_beta)] += 1e-3 * weight.sum() / n_beta * 0.01
+        if field is None or self.basis is None:
+            return result, _solve(normal, right)[:n_theta]
+        basis = self.basis[known]
+        along = g @ units
+        blocks: list[list[Any]] = [[None, None], [None, None]]
+        for i in range(2):
+            for j in range(i, 2):
+                scaled = basis.multiply((along[:, i] * along[:, j] * weight)[:, None]).tocsr()
+                blocks[i][j] = np.asarray((basis.T @ scaled).todense())
+        blocks[1][0] = blocks[0][1].T
+        nodes = basis.shape[1]
+        m = n_theta + n_beta + 2 * nodes
+        big = np.zeros((m, m))
+        big[: 9 + n_beta, : 9 + n_beta] = normal
+        rhs = np.zeros(m)
+        rhs[: 9 + n_beta] = right
+        stiff = self.stiff * (how.stiffness * spread**2 * _CORRELATED)
+        coefficients = field.coefficients.reshape(-1, 2)
+        for i in range(2):
+            lo = 9 + n_beta + i * nodes
+            cross = basis.T @ (weighted * along[:, i : i + 1])
+            big[lo : lo + nodes, : 9 + n_beta] = cross
+            big[: 9 + n_beta, lo : lo + nodes] = cross.T
+            rhs[lo : lo + nodes] = -(basis.T @ (weight * along[:, i] * residual)) - stiff @ coefficients[:, i]
+            for j in range(2):
+                hi = 9 + n_beta + j * nodes
+                big[lo : lo + nodes, hi : hi + nodes] = blocks[i][j]
+            big[lo : lo + nodes, lo : lo + nodes] += stiff
+            spot = np.arange(lo, lo + nodes)
+            big[spot, spot] += damping * blocks[i][i].diagonal().mean() + 1e-9
+        step = _solve(big, rhs)
+        return result, np.concatenate([step[:9], step[9 + n_beta :]])
+
+    def moved(self, pose: Pose, field: Field | None, step: Float64) -> tuple[Pose, Field | None, float]:
+        """The pose and field after a step, shortened so that no point moves further than two pixels."""
+        shift = self.lever @ step[:9].reshape(3, 3)
+        length = np.linalg.norm(shift, axis=1)
+        if field is not None and self.basis is not None:
+            bend = step[9:].reshape(2, -1).T
+            length = length + np.linalg.norm(np.asarray(self.basis @ bend), axis=1)
+        largest = float(length.max())
+        share = min(1.0, 2.0 * self.slide.spacing_um / max(largest, 1e-9))
+        theta = share * step[:9].reshape(3, 3)
+        axes: Float64 = np.asarray(pose.axes + theta[1:].T / self.radius)
+        new = Pose(pose.centre_um + theta[0], axes)
+        if field is not None:
+            bend = step[9:].reshape(2, -1).T.reshape(field.coefficients.shape)
+            field = replace(field, coefficients=field.coefficients + share * bend)
+        return new, field, share * largest
+
+    def _prior(self, pose: Pose, spread: float) -> tuple[Float64, Float64]:
+        """What is expected of scale and obliqueness, as normal equations of the nine affine steps."""
+        normal, right = np.zeros((9, 9)), np.zeros(9)
+        worth = spread**2 * _CORRELATED
+        down, across = pose.axes[:, 0], pose.axes[:, 1]
+        for i, axis in enumerate((down, across)):
+            length = float(np.linalg.norm(axis))
+            row = np.zeros(9)
+            row[3 + 3 * i : 6 + 3 * i] = axis / length / self.radius
+            normal += worth / self.how.scale_spread**2 * np.outer(row, row)
+            right -= worth / self.how.scale_spread**2 * row * (length - self.how.scale)
+        row = np.concatenate([np.zeros(3), across, down]) / self.radius / self.how.scale**2
+        normal += worth / SHEAR_SPREAD**2 * np.outer(row, row)
+        right -= worth / SHEAR_SPREAD**2 * row * float(down @ across) / self.how.scale**2
+        return normal, right
+
+    def _judge(
+        self,
+        pose: Pose,
+        field: Field | None,
+        known: npt.NDArray[Any],
+        y: Float64,
+        residual: Float64,
+        weight: Float64,
+        spread: float,
+        predicted: Float64,
+    ) -> Fit:
+        """How good the fit is: correlation ratio over all known pixels with bounded residuals."""
+        whole = float(((y - y.mean()) ** 2).mean())
+        left = float(np.minimum(residual**2, whole).mean())
+        ratio = float(np.clip(1 - left / max(whole, 1e-12), 0.0, 1.0))
+        gain = -len(known) / len(self.slide.points_um) * float(np.log(max(1 - ratio, 1e-6)))
+        maps = []
+        for part, empty in ((weight, 0.0), (residual / spread, np.nan), (predicted, np.nan)):
+            full = np.full(len(self.slide.points_um), empty, dtype=np.float32)
+            full[known] = part
+            maps.append(full.reshape(self.slide.shape))
+        return Fit(pose, field, ratio, gain, maps[0], maps[1], maps[2], spread, len(known) / len(self.slide.points_um))
+
+
+def _robust_ridge(features: Float64, y: Float64, tukey: float) -> tuple[Float64, Float64, float]:
+    """Ridge regression with Tukey's biweight: coefficients, weights, robust spread of the residuals."""
+    weight: Float64 = np.ones(len(y))
+    eye = np.eye(features.shape[1])
+    beta = np.zeros(features.shape[1])
+    spread = 1.0
+    for _ in range(3):
+        weighted = features * weight[:, None]
+        normal = features.T @ weighted + 1e-5 * len(y) * eye
+        beta = np.asarray(linalg.solve(normal, weighted.T @ y, assume_a="pos"))
+        residual = np.abs(y - features @ beta)
+        spread = max(1.4826 * float(np.median(residual)), 0.5 * float(np.sqrt(np.mean(residual**2))), 0.02)
+        weight = np.square(np.clip(1 - (residual / (tukey * spread)) ** 2, 0.0, 1.0))
+    return beta, weight, spread
+
+
+def _solve(normal: Float64, right: Float64) -> Float64:
+    scale = 1 / np.sqrt(np.maximum(normal.diagonal(), 1e-12))
+    try:
+        return np.asarray(scale * linalg.solve(normal * scale[:, None] * scale, right * scale, assume_a="pos"))
+    except linalg.LinAlgError:
+        return np.asarray(scale * linalg.lstsq(normal * scale[:, None] * scale, right * scale)[0])
+
+
+def _nothing(pose: Pose, field: Field | None, shape: tuple[int, int]) -> Fit:
+    blank = np.full(shape, np.nan, dtype=np.float32)
+    return Fit(pose, field, 0.0, -1.0, np.zeros(shape, dtype=np.float32), blank, blank, 1.0, 0.0)
+
+
+def _cubic(t: Float64) -> Float64:
+    """The four cubic B-spline weights at fractions t (n,): (n, 4)."""
+    return np.stack(
+        [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6], axis=1
+    )
+
+
+def _coefficients(values: Float64) -> Float64:
+    return np.asarray(ndimage.spline_filter(values, order=3, mode="nearest"))
+
+
+def _bending(field: Field) -> Float64:
+    """Stiffness matrix of a field: second and, weakly, first differences of the coefficients, per lattice cell."""
+    rows, columns = field.coefficients.shape[:2]
+
+    def differences(n: int, order: int) -> Any:
+        return sparse.csr_array(np.diff(np.eye(n), order, axis=0))
+
+    eye = [sparse.eye_array(n, format="csr") for n in (rows, columns)]
+    total = sparse.csr_array((rows * columns, rows * columns))
+    for order, weight in ((2, 1.0), (1, 0.05)):
+        parts = [sparse.kron(differences(rows, order), eye[1]), sparse.kron(eye[0], differences(columns, order))]
+        if order == 2:
+            parts.append(np.sqrt(2.0) * sparse.kron(differences(rows, 1), differences(columns, 1)))
+        for part in parts:
+            total = total + weight * (part.T @ part)
+    return np.asarray(total.todense()) / field.step_um**2
+
+
+def _with_gradients(values: Float32, spacing_um: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    stack = np.empty((4, *values.shape), dtype=np.float32)
+    stack[0] = values
+    for axis in range(3):
+        stack[axis + 1] = np.gradient(values, spacing_um[axis], axis=axis) if values.shape[axis] > 1 else 0.0
+    return stack
+
+
+def _box(target: Target) -> tuple[Float64, Float64]:
+    origin, spacing = np.asarray(target.grid.origin_um), np.asarray(target.grid.spacing_um)
+    low = origin - spacing / 2
+    high = low + np.asarray(target.grid.extent_um)
+    if target.is_plane:
+        low[0], high[0] = -np.inf, np.inf
+    return low, high
+
+
+def _resampled(target: Target, first: Float64, steps: Float64, counts: list[int]) -> Float32:
+    """Values on a turned raster (nearest voxel beyond the box)."""
+    spacing, origin = np.asarray(target.grid.spacing_um), np.asarray(target.grid.origin_um)
+    matrix = (steps / spacing).T
+    offset = (first - origin) / spacing
+    return np.asarray(
+        ndimage.affine_transform(
+            target.values, matrix, offset, output_shape=tuple(counts), order=1, mode="nearest", output=np.float32
+        )
+    )
+
+
+def _through(values: Float32, width: float) -> Float32:
+    """Mean along the first axis over ``width`` samples (fractions allowed)."""
+    if width <= 1.0 or values.shape[0] == 1:
+        return values
+    whole = int((width - 1) // 2)
+    part = (width - 1) / 2 - whole
+    kernel = np.concatenate([[part], np.ones(2 * whole + 1), [part]])
+    return np.asarray(ndimage.convolve1d(values, (kernel / kernel.sum()).astype(np.float32), axis=0, mode="nearest"))

@@ -1,0 +1,184 @@
+"""The bridge between grey CT and coloured stain: both sides as images that can be compared.
+
+The CT becomes working values (unitless, metal compressed), the slide optical densities, colour classes and features of
+which a CT can be predicted. Nothing here assumes which tissue is bright in which image: contrast may invert.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.cluster.vq import kmeans2, vq
+
+from tomostain.images.geometry import Grid
+from tomostain.images.image import Slide, Volume
+from tomostain.images.resample import to_linear
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+DENSEST = 2.0
+"""Optical density past which a scanner sees black."""
+_SAMPLE = 200_000
+_FINEST_VOXELS = 3 * 10**8
+"""Voxels that are held at once; a larger volume is averaged down."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a slide is looked for in: working values (z, y, x) float32 on a grid; one plane for a single image."""
+
+    values: Float32
+    grid: Grid
+
+    @property
+    def is_plane(self) -> bool:
+        """Whether there is only one plane, so that neither depth nor tilt is sought."""
+        return bool(self.values.shape[0] == 1)
+
+    @property
+    def middle_um(self) -> Float64:
+        """The centre of the box, z y x um."""
+        spacing, shape = np.asarray(self.grid.spacing_um), np.asarray(self.grid.shape)
+        middle: Float64 = np.asarray(self.grid.origin_um) + (shape - 1) / 2 * spacing
+        return middle
+
+    def at_spacing(self, spacing_um: float) -> Target:
+        """The target averaged over blocks so that its voxels are about ``spacing_um`` wide (never finer than it is)."""
+        factors = [
+            max(1, min(n, round(spacing_um / s))) for n, s in zip(self.grid.shape, self.grid.spacing_um, strict=True)
+        ]
+        return Target(*_block_mean(self.values, self.grid, factors)) if max(factors) > 1 else self
+
+
+@dataclass(frozen=True, eq=False)
+class Stained:
+    """A slide averaged down: optical density (y, x, 3) float32, and how many slide pixels (y, x) make one of its own.
+
+    ``pixel_um`` is the slide pixel's size as the scanner states it; ``slide_shape`` the whole slide in pixels.
+    """
+
+    density: Float32
+    factor: tuple[int, int]
+    pixel_um: tuple[float, float]
+    slide_shape: tuple[int, int]
+
+    @property
+    def spacing_um(self) -> tuple[float, float]:
+        """Size (y, x) of an averaged pixel in slide um."""
+        return self.factor[0] * self.pixel_um[0], self.factor[1] * self.pixel_um[1]
+
+    @property
+    def points_um(self) -> Float64:
+        """Slide um (y, x), seen from the slide's centre, of every averaged pixel: (y, x, 2)."""
+        axes = [
+            ((np.arange(n) * f + (f - 1) / 2) - (whole - 1) / 2) * pixel
+            for n, f, whole, pixel in zip(
+                self.density.shape, self.factor, self.slide_shape, self.pixel_um, strict=False
+            )
+        ]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+    @property
+    def extent_um(self) -> tuple[float, float]:
+        """Edges (y, x) of the slide in slide um."""
+        return self.slide_shape[0] * self.pixel_um[0], self.slide_shape[1] * self.pixel_um[1]
+
+    def at_spacing(self, spacing_um: float) -> Stained:
+        """Averaged further, to about ``spacing_um``."""
+        more = [max(1, round(spacing_um / s)) for s in self.spacing_um]
+        if max(more) == 1:
+            return self
+        density = _blocks(self.density, more)
+        return Stained(density, (self.factor[0] * more[0], self.factor[1] * more[1]), self.pixel_um, self.slide_shape)
+
+
+def read_target(volume: Volume) -> Target:
+    """Load a CT volume and turn its values into working values.
+
+    The median becomes 0 and half the spread between the 10th and 90th percentile 1; ``asinh`` then keeps metal, which
+    may be ten times as dense as bone, from outweighing all else. Volumes above 3e8 voxels are averaged down.
+    """
+    shape = volume.shape[:3]
+    factor = 1
+    while np.prod([max(1, n // factor) for n in shape]) > _FINEST_VOXELS:
+        factor += 1
+    factors = [min(factor, n) for n in shape]
+    step = max(factors[0], 32 // factors[0] * factors[0])
+    parts = [
+        _blocks(np.asarray(volume[z : z + step], dtype=np.float32), factors)
+        for z in range(0, shape[0] // factors[0] * factors[0], step)
+    ]
+    values = np.concatenate(parts)
+    low, middle, high = np.percentile(_some(values), [10, 50, 90])
+    spread = max(float(high - low) / 2, 1e-6 * max(abs(float(high)), 1.0))
+    np.subtract(values, np.float32(middle), out=values)
+    np.divide(values, np.float32(spread), out=values)
+    np.arcsinh(values, out=values)
+    return Target(values, _coarser(volume.grid, factors))
+
+
+def read_stained(slide: Slide, spacing_um: float) -> Stained:
+    """Read a slide averaged down, in linear light, to about ``spacing_um`` and turn it into optical densities.
+
+    White is the 99th percentile of each channel: the glass where the slide shows some.
+    """
+    pixel = slide.pixel_um
+    factor = tuple(max(1, round(spacing_um / p)) for p in pixel)
+    band = max(1, 1024 // factor[0]) * factor[0]
+    rows = slide.shape[0] // factor[0] * factor[0]
+    parts = [_blocks(to_linear(slide[start : min(start + band, rows)]), factor) for start in range(0, rows, band)]
+    light = np.concatenate(parts)
+    white = np.maximum(np.percentile(light.reshape(-1, 3), 99, axis=0), 1e-3).astype(np.float32)
+    density = -np.log10(np.clip(light / white, 10.0**-DENSEST, 1.0))
+    return Stained(density.astype(np.float32), (factor[0], factor[1]), pixel, (slide.shape[0], slide.shape[1]))
+
+
+def colour_classes(density: Float32, count: int, *, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Classes of colour and texture (k-means): density (y, x, 3) -> (y, x) uint8 in [0, count).
+
+    The features are the densities, their local spread and their local mean.
+    """
+    total = density.mean(axis=2)
+    mean = ndimage.uniform_filter(total, 3)
+    spread = np.sqrt(np.maximum(ndimage.uniform_filter(total**2, 3) - mean**2, 0))
+    stack = np.dstack([density, 0.7 * spread, 0.5 * mean]).reshape(-1, 5).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    some = stack[rng.choice(len(stack), size=min(20_000, len(stack)), replace=False)]
+    centres, _ = kmeans2(some, count, iter=20, minit="++", rng=seed)
+    return vq(stack, centres)[0].reshape(density.shape[:2]).astype(np.uint8)
+
+
+def _blocks(values: npt.NDArray[Any], factors: Any) -> Float32:
+    """Block means over the first axes; what does not fill a block at the end is left out."""
+    count = len(factors)
+    shape = [n // f for n, f in zip(values.shape, factors, strict=False)]
+    if max(factors) == 1:
+        return np.asarray(values, dtype=np.float32)
+    cropped = values[tuple(slice(0, n * f) for n, f in zip(shape, factors, strict=True))]
+    for axis in range(count):
+        f = factors[axis]
+        if f > 1:
+            split = cropped.reshape(*cropped.shape[:axis], cropped.shape[axis] // f, f, *cropped.shape[axis + 1 :])
+            cropped = split.mean(axis=axis + 1, dtype=np.float32)
+    return np.asarray(cropped, dtype=np.float32)
+
+
+def _block_mean(values: Float32, grid: Grid, factors: list[int]) -> tuple[Float32, Grid]:
+    return _blocks(values, factors), _coarser(grid, factors)
+
+
+def _coarser(grid: Grid, factors: list[int]) -> Grid:
+    shape = tuple(n // f for n, f in zip(grid.shape, factors, strict=True))
+    spacing = tuple(s * f for s, f in zip(grid.spacing_um, factors, strict=True))
+    origin = tuple(o + (f - 1) / 2 * s for o, f, s in zip(grid.origin_um, factors, grid.spacing_um, strict=True))
+    return Grid(shape, spacing, origin)
+
+
+def _some(values: Float32) -> Float32:
+    flat = values.reshape(-1)
+    return flat[:: max(1, flat.size // _SAMPLE)]
