@@ -14,6 +14,7 @@ _FACE = {
     "make_phantom": "tomostain.steps.phantom:phantom",  # `tomostain.phantom` is the folder of that name
     "inspect": "tomostain.steps.inspect:inspect",
     "convert": "tomostain.steps.convert:convert",
+    "register": "tomostain.steps.register:register",
     "pair": "tomostain.steps.pair:pair",
     "train": "tomostain.steps.train:train",
     "evaluate": "tomostain.steps.evaluate:evaluate",

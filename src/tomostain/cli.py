@@ -31,6 +31,7 @@ COMMANDS = MappingProxyType(
         "phantom": "tomostain.steps.phantom:phantom",
         "inspect": "tomostain.steps.inspect:inspect",
         "convert": "tomostain.steps.convert:convert",
+        "register": "tomostain.steps.register:register",
         "pair": "tomostain.steps.pair:pair",
         "train": "tomostain.steps.train:train",
         "evaluate": "tomostain.steps.evaluate:evaluate",
@@ -46,7 +47,7 @@ Usage: tomostain COMMAND ... [--recipe FILE.yaml]      tomostain COMMAND --help 
 
 {commands}
 
-The story: pair -> train -> evaluate -> stain -> report; `tomostain demo OUT` tells it whole, on a phantom.
+The story: register -> pair -> train -> evaluate -> stain -> report; `tomostain demo OUT` tells it whole, on a phantom.
 Any flag can stand in a YAML file given as --recipe; what is typed wins over what is in the file.
 """
 FAULT, USAGE_FAULT, INTERRUPTED = 1, 2, 130

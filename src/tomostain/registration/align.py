@@ -27,7 +27,6 @@ COARSE, ROUGH, MIDDLE, FINE = 30, 70, 140, 280
 SHRINKAGE = 0.05
 """Share by which sections shrink on average (Museyko et al. 2015: 3 to 9 % along and across the cut)."""
 _THICKNESSES_UM = (10.0, 25.0, 40.0, 60.0)
-_STIFFNESS = 3.0
 _LEAST_JACOBIAN = 0.2
 
 
@@ -109,9 +108,7 @@ def _plane(target: Target, stained: Stained, known: Knowledge) -> tuple[Fit, flo
     close.sort(key=lambda f: -f.gain)
     if known.elastic and len(close) > 1 and close[1].gain > 0.9 * close[0].gain:
         lattice = Field.flat(stained.extent_um, size / 9 / scale)
-        bent = [
-            fit(middle, medium, f.pose, lattice, replace(how, iterations=8, stiffness=_STIFFNESS)) for f in close[:3]
-        ]
+        bent = [fit(middle, medium, f.pose, lattice, replace(how, iterations=8)) for f in close[:3]]
         close = [close[int(np.argmax([f.gain for f in bent]))]]
     return close[0], float(margin), tuple(tried)
 
@@ -166,15 +163,17 @@ def _refine(target: Target, stained: Stained, known: Knowledge, rigid: Fit) -> t
     now = rigid
     thickness = known.thickness_um if known.thickness_um is not None else 30.0
     if known.elastic:
-        medium, middle = picture(stained, size / MIDDLE), volume_scene(target, size / MIDDLE)
-        flat = Field.flat(stained.extent_um, size / 9 / scale)
-        now = unfolded(middle, medium, now, flat, replace(how, stiffness=_STIFFNESS))
+        bend = Field.flat(stained.extent_um, size / 9 / scale)
+        for part in (ROUGH, MIDDLE):
+            level = picture(stained, size / part)
+            now = unfolded(
+                volume_scene(target, size / part), level, now, now.field or bend, replace(how, iterations=10)
+            )
     if known.thickness_um is None and not target.is_plane:
-        once = replace(how, iterations=1, stiffness=_STIFFNESS)
+        once = replace(how, iterations=1)
         thickness = max(_THICKNESSES_UM, key=lambda t: fit(scene(now, t), slide, now.pose, now.field, once).gain)
-    for step in (size / 13, size / 13):
-        lattice = now.field.refined(stained.extent_um, step / scale) if now.field is not None else None
-        now = unfolded(scene(now, thickness), slide, now, lattice, replace(how, iterations=6, stiffness=_STIFFNESS))
+    lattice = now.field.refined(stained.extent_um, size / 13 / scale) if now.field is not None else None
+    now = unfolded(scene(now, thickness), slide, now, lattice, how)
     return now, slide, scene(now, thickness), thickness
 
 
@@ -184,7 +183,7 @@ def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, ho
     for _ in range(4):
         if quality.jacobian(found, slide.points_um).min() >= _LEAST_JACOBIAN:
             return found
-        how = replace(how, stiffness=4 * how.stiffness)
+        how = replace(how, curvature_spread=how.curvature_spread / 2)
         found = fit(scene, slide, start.pose, lattice, how)
     return fit(scene, slide, start.pose, None, how)
 
@@ -201,7 +200,7 @@ def _judged(
 ) -> Registered:
     """Register each half of the slide again and see how far they part."""
     voxel = float(min(target.grid.spacing_um[1:]))
-    how = Schedule(4, stiffness=_STIFFNESS, in_plane_only=target.is_plane)
+    how = Schedule(4, in_plane_only=target.is_plane)
     patch = bent.field.step_um / 2 if bent.field is not None else slide.spacing_um * 10
     half = [fit(scene, replace(slide, used=mask), bent.pose, bent.field, how) for mask in quality.halves(slide, patch)]
     points = slide.points_um.reshape(*slide.shape, 2)

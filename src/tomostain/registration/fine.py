@@ -19,8 +19,13 @@ from tomostain.registration.modality import Float32, Float64, Stained, Target, c
 
 SHEAR_SPREAD = 0.015
 """Spread of what makes a section's two directions oblique, radians."""
-_CORRELATED = 25.0
-"""Neighbouring residuals are alike: so many pixels count as one observation against the priors."""
+_PATCHES = 70
+"""Neighbouring residuals are alike: a square of this part of the diagonal counts as one observation against priors."""
+_HUBER = 2.5
+"""Robust spreads at which residuals begin to count for less (Huber). They are never left out: an edge that is not yet
+met leaves large residuals, and these are what pulls it into place."""
+_STRAIN_SPREAD = 0.2
+"""Spread of an elastic field's strain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,15 +204,16 @@ class Schedule:
     """Expected volume um per slide um."""
     scale_spread: float = 0.03
     """Spread of the scale about it; sections shrink by 3 to 9 % (Museyko et al. 2015)."""
-    stiffness: float = 0.0
-    """Weight of the elastic field's bending energy."""
+    curvature_spread: float = 0.5
+    """Spread of an elastic field's second derivative times the slide's diagonal; smaller is stiffer."""
     in_plane_only: bool = False
-    tukey: float = 3.5
-    """Residuals past so many robust spreads count for nothing."""
 
 
 def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Schedule) -> Fit:
-    """Fit pose and (where there is one) field to the CT by Gauss-Newton; keeps the best of all iterations."""
+    """Fit pose and (where there is one) field to the CT by Gauss-Newton.
+
+    Returns the last iteration, or the best one where the last is worse by more than a hundredth.
+    """
     problem = _Problem(scene, slide, field, how)
     best: Fit | None = None
     damping = 1e-3
@@ -216,14 +222,14 @@ def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Sche
         if best is None or current.gain > best.gain:
             best, damping = current, max(damping * 0.3, 1e-4)
         else:
-            damping = min(damping * 5, 10.0)
+            damping = min(damping * 3, 1.0)
         if step is None:
             break
         pose, field, moved = problem.moved(pose, field, step)
-        if moved < 0.01 * slide.spacing_um:
+        if moved < 0.02 * slide.spacing_um:
             break
     last, _ = problem.linearise(pose, field, damping)
-    return last if best is None or last.gain > best.gain else best
+    return last if best is None or last.gain > best.gain - 0.01 * abs(best.gain) else best
 
 
 class _Problem:
@@ -233,8 +239,9 @@ class _Problem:
         self.scene, self.slide, self.how = scene, slide, how
         self.radius = float(np.linalg.norm(slide.extent_um)) / 2
         self.basis = field.basis(slide.points_um) if field is not None else None
+        self.correlated = max(1.0, (2 * self.radius / _PATCHES / slide.spacing_um) ** 2)
         if field is not None:
-            self.stiff = _bending(field)
+            self.stiff = _bending(field, 2 * self.radius, how.curvature_spread)
         self.lever = np.column_stack([np.ones(len(slide.points_um)), slide.points_um / self.radius])
 
     def linearise(self, pose: Pose, field: Field | None, damping: float) -> tuple[Fit, Float64 | None]:
@@ -249,7 +256,7 @@ class _Problem:
             return _nothing(pose, field, slide.shape), None
         y = values[known].astype(np.float64)
         features = slide.features[known]
-        beta, weight, spread = _robust_ridge(features, y, how.tukey)
+        beta, weight, spread = _robust_ridge(features, y)
         residual = y - features @ beta
         result = self._judge(pose, field, known, y, residual, weight, spread, features @ beta)
         g = gradients[known].astype(np.float64)
@@ -284,7 +291,7 @@ class _Problem:
         big[: 9 + n_beta, : 9 + n_beta] = normal
         rhs = np.zeros(m)
         rhs[: 9 + n_beta] = right
-        stiff = self.stiff * (how.stiffness * spread**2 * _CORRELATED)
+        stiff = self.stiff * (spread**2 * self.correlated)
         coefficients = field.coefficients.reshape(-1, 2)
         for i in range(2):
             lo = 9 + n_beta + i * nodes
@@ -310,18 +317,18 @@ class _Problem:
             length = length + np.linalg.norm(np.asarray(self.basis @ bend), axis=1)
         largest = float(length.max())
         share = min(1.0, 2.0 * self.slide.spacing_um / max(largest, 1e-9))
-        theta = share * step[:9].reshape(3, 3)
-        axes: Float64 = np.asarray(pose.axes + theta[1:].T / self.radius)
-        new = Pose(pose.centre_um + theta[0], axes)
+        theta: Float64 = share * step[:9].reshape(3, 3)
+        axes = np.asarray(pose.axes + theta[1:].T / self.radius)
+        turned = Pose(pose.centre_um + theta[0], axes)
         if field is not None:
-            bend = step[9:].reshape(2, -1).T.reshape(field.coefficients.shape)
-            field = replace(field, coefficients=field.coefficients + share * bend)
-        return new, field, share * largest
+            added = share * step[9:].reshape(2, -1).T.reshape(field.coefficients.shape)
+            field = replace(field, coefficients=field.coefficients + added)
+        return turned, field, share * largest
 
     def _prior(self, pose: Pose, spread: float) -> tuple[Float64, Float64]:
         """What is expected of scale and obliqueness, as normal equations of the nine affine steps."""
         normal, right = np.zeros((9, 9)), np.zeros(9)
-        worth = spread**2 * _CORRELATED
+        worth = spread**2 * self.correlated
         down, across = pose.axes[:, 0], pose.axes[:, 1]
         for i, axis in enumerate((down, across)):
             length = float(np.linalg.norm(axis))
@@ -358,8 +365,8 @@ class _Problem:
         return Fit(pose, field, ratio, gain, maps[0], maps[1], maps[2], spread, len(known) / len(self.slide.points_um))
 
 
-def _robust_ridge(features: Float64, y: Float64, tukey: float) -> tuple[Float64, Float64, float]:
-    """Ridge regression with Tukey's biweight: coefficients, weights, robust spread of the residuals."""
+def _robust_ridge(features: Float64, y: Float64) -> tuple[Float64, Float64, float]:
+    """Ridge regression with Huber's weights: coefficients, weights, robust spread of the residuals."""
     weight: Float64 = np.ones(len(y))
     eye = np.eye(features.shape[1])
     beta = np.zeros(features.shape[1])
@@ -370,7 +377,7 @@ def _robust_ridge(features: Float64, y: Float64, tukey: float) -> tuple[Float64,
         beta = np.asarray(linalg.solve(normal, weighted.T @ y, assume_a="pos"))
         residual = np.abs(y - features @ beta)
         spread = max(1.4826 * float(np.median(residual)), 0.5 * float(np.sqrt(np.mean(residual**2))), 0.02)
-        weight = np.square(np.clip(1 - (residual / (tukey * spread)) ** 2, 0.0, 1.0))
+        weight = np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-9))
     return beta, weight, spread
 
 
@@ -398,22 +405,31 @@ def _coefficients(values: Float64) -> Float64:
     return np.asarray(ndimage.spline_filter(values, order=3, mode="nearest"))
 
 
-def _bending(field: Field) -> Float64:
-    """Stiffness matrix of a field: second and, weakly, first differences of the coefficients, per lattice cell."""
+def _bending(field: Field, diagonal_um: float, curvature_spread: float) -> Float64:
+    """Precision matrix of a field's coefficients: curvature and strain have the given spreads on every lattice.
+
+    A patch of a thirteenth of the diagonal, squared, counts as one place where they are drawn anew.
+    """
     rows, columns = field.coefficients.shape[:2]
 
     def differences(n: int, order: int) -> Any:
         return sparse.csr_array(np.diff(np.eye(n), order, axis=0))
 
     eye = [sparse.eye_array(n, format="csr") for n in (rows, columns)]
-    total = sparse.csr_array((rows * columns, rows * columns))
-    for order, weight in ((2, 1.0), (1, 0.05)):
-        parts = [sparse.kron(differences(rows, order), eye[1]), sparse.kron(eye[0], differences(columns, order))]
-        if order == 2:
-            parts.append(np.sqrt(2.0) * sparse.kron(differences(rows, 1), differences(columns, 1)))
-        for part in parts:
-            total = total + weight * (part.T @ part)
-    return np.asarray(total.todense()) / field.step_um**2
+    step = field.step_um
+    worth = (13 * step / diagonal_um) ** 2
+    curved = worth * (diagonal_um / step**2 / curvature_spread) ** 2
+    strained = worth / (step * _STRAIN_SPREAD) ** 2
+    down, across = differences(rows, 1), differences(columns, 1)
+    parts = [
+        (curved, sparse.kron(differences(rows, 2), eye[1])),
+        (curved, sparse.kron(eye[0], differences(columns, 2))),
+        (2 * curved, sparse.kron(down, across)),
+        (strained, sparse.kron(down, eye[1])),
+        (strained, sparse.kron(eye[0], across)),
+    ]
+    total = sum(weight * (part.T @ part) for weight, part in parts)
+    return np.asarray(total.todense())
 
 
 def _with_gradients(values: Float32, spacing_um: tuple[float, ...]) -> npt.NDArray[np.float32]:

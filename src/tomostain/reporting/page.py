@@ -11,15 +11,15 @@ import jinja2
 TEMPLATE = "report.html.j2"
 
 
-def render(content: Mapping[str, Any]) -> str:
-    """Fill the page's template; text is escaped, a missing entry is an error.
+def render(content: Mapping[str, Any], *, template: str = TEMPLATE) -> str:
+    """Fill a page's template; text is escaped, a missing entry is an error.
 
     Raises
     ------
     jinja2.UndefinedError
         The template asks for an entry that ``content`` does not have.
     """
-    text = resources.files("tomostain.reporting").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    text = resources.files("tomostain.reporting").joinpath(template).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,0 +1,198 @@
+"""Step: find where in a volume a slide was cut, say how sure that is, and refuse when it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomostain import runs
+from tomostain.images import check_ct, read_slide, read_volume
+from tomostain.images.geometry import Grid, Placement
+from tomostain.images.image import Slide, Volume
+from tomostain.images.resample import to_linear
+from tomostain.images.slides import read_grey, read_picture
+from tomostain.registration.align import SHRINKAGE, Knowledge, align, placement_of, pose_of
+from tomostain.registration.landmarks import LandmarkFit, fit_landmarks, read_landmarks
+from tomostain.registration.modality import Stained, read_stained, read_target
+from tomostain.reporting.registration import registration_page
+
+SUFFIX = ".placement.json"
+_PICTURES = (".png", ".jpg", ".jpeg")
+_LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG = 150.0, 6.0
+
+
+@dataclass(frozen=True)
+class RegisterRecipe:
+    """What is known before, and how the slide is registered."""
+
+    spacing_um: tuple[float, ...] | None = None
+    """Voxel size z y x in um (y x for a single image), where the volume does not state it."""
+    slide_um: float | None = None
+    """Pixel size of the slide in um, where the slide does not state it."""
+    around: float | None = None
+    """Height z of the section's centre in the volume, um, give or take around_within."""
+    around_within: float = 250.0
+    """How far off ``around`` may be, um."""
+    tilt_within: float = 15.0
+    """Largest angle between the section's normal and the volume's z axis, degrees."""
+    prior: Path | None = None
+    """A placement to start from (*.placement.json): an earlier, a neighbour's or a guessed one."""
+    prior_within_um: float = 250.0
+    """How far off the prior may be, um."""
+    prior_within_deg: float = 10.0
+    """How far the prior's tilt and rotation may be off, degrees."""
+    landmarks: Path | None = None
+    """CSV of at least four landmarks: slide_y_px, slide_x_px, volume_z_um, volume_y_um, volume_x_um."""
+    mirrored: bool | None = None
+    """Whether the section lies upside down on the glass, where that is known."""
+    thickness_um: float | None = None
+    """Thickness of the section in um; estimated where it is not given."""
+    shrinkage: float = SHRINKAGE
+    """Share by which the section is expected to have shrunk, give or take 3 %; 0 for an image of the same specimen."""
+    elastic: bool = True
+    """Whether the section may have been bent; without, one affine map is fitted."""
+    report: Path | None = None
+    """Page (*.html) that shows the registration."""
+
+    def __post_init__(self) -> None:
+        if self.prior is not None and self.landmarks is not None:
+            raise ValueError("give --prior or --landmarks, not both")
+        if not 0 <= self.tilt_within <= 30:
+            raise ValueError(f"tilt_within must lie between 0 and 30 degrees, not at {self.tilt_within:g}")
+        if not -0.3 <= self.shrinkage <= 0.3:
+            raise ValueError(f"shrinkage is a share between -0.3 and 0.3, not {self.shrinkage:g}")
+        for name in ("around_within", "prior_within_um", "prior_within_deg"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name):g}")
+        if self.thickness_um is not None and not 0 <= self.thickness_um <= 1000:
+            raise ValueError(f"thickness_um must lie between 0 and 1000, not at {self.thickness_um:g}")
+
+
+def register(volume: Path, slide: Path, out: Path, *, recipe: RegisterRecipe = RegisterRecipe()) -> Path:
+    """Find where in a CT volume a stained slide was cut, and how it is bent.
+
+    Depth, tilt, rotation, mirroring, shrinkage and elastic deformation are found from the images alone, or from what is
+    known: --around, --prior, --landmarks. VOLUME may be one image: then the plane is known. The placement carries a
+    confidence for each part of the slide and the error to expect.
+
+    Parameters
+    ----------
+    volume
+        CT volume, or a single plane (PNG, JPEG, or any image with --spacing-um y x).
+    slide
+        Stained slide.
+    out
+        NAME.placement.json; displacement and confidence are written beside it.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    ValueError
+        Slide and volume do not belong together as far as can be told (nothing is written), or an input is faulty.
+
+    Example
+    -------
+    tomostain register ct.ome.zarr slide.tif slide.placement.json --report slide.html
+    tomostain register ct.ome.zarr slide.tif slide.placement.json --around 420 --tilt-within 5
+    tomostain register plane.png section.png jaw.placement.json --spacing-um 10.2 10.2 --slide-um 10.2 --shrinkage 0
+    """
+    out = Path(out)
+    if not out.name.endswith(SUFFIX):
+        raise ValueError(f"a placement is named NAME{SUFFIX}, not {out.name}")
+    for path in (out, recipe.report):
+        if path is not None and path.exists():
+            raise ValueError(f"{path} exists; choose another name or remove it first")
+    ct, picture = read_reference(Path(volume), recipe.spacing_um), read_slide(slide, pixel_um=recipe.slide_um)
+    target = read_target(ct)
+    stained = read_stained(picture, min(target.grid.spacing_um[1:]))
+    known, landmarks = _known(recipe, picture, stained)
+    done = align(target, stained, known)
+    fault = done.score.fault()
+    if fault is not None:
+        raise ValueError(
+            f"{picture.name} was not registered to {ct.name}: {fault} (probability of being right "
+            f"{done.score.probability:.0%}); check that they belong together, or give --around, --prior or --landmarks"
+        )
+    placement = placement_of(done, stained)
+    runs.check_new(out)
+    placement.save(out)
+    if recipe.report is not None:
+        recipe.report.parent.mkdir(parents=True, exist_ok=True)
+        title = f"{picture.name} in {ct.name}"
+        page = registration_page(done, target, stained, placement, title=title, landmarks=landmarks)
+        runs.write_text_atomically(recipe.report, page)
+    inputs = [p for p in (Path(volume), Path(slide), recipe.prior, recipe.landmarks) if p is not None]
+    return runs.record(out, "register", recipe=recipe, inputs=inputs, results=_results(placement, landmarks))
+
+
+def read_reference(path: Path, spacing_um: tuple[float, ...] | None) -> Volume:
+    """A CT volume, or one image as a volume of one plane; a coloured image is read as its mean optical density.
+
+    Raises
+    ------
+    ValueError
+        Whatever is wrong with the volume, or an image without a pixel size.
+    """
+    as_image = path.suffix.lower() in _PICTURES or (spacing_um is not None and len(spacing_um) == 2)
+    if not as_image:
+        return check_ct(read_volume(path, spacing_um=spacing_um))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no image {path}")
+    if spacing_um is None or len(spacing_um) != 2:
+        raise ValueError(f"{path.name} is one image and states no pixel size; pass --spacing-um y x")
+    try:
+        values: npt.NDArray[Any] = read_grey(path)
+    except ValueError:
+        light = to_linear(read_picture(path)).astype(np.float32)
+        values = -np.log10(np.clip(light, 1e-3, 1.0)).mean(axis=2)
+    grid = Grid((1, *values.shape), (max(spacing_um), *spacing_um))
+    return check_ct(Volume(values[None], grid, name=path.name))
+
+
+def _known(recipe: RegisterRecipe, slide: Slide, stained: Stained) -> tuple[Knowledge, LandmarkFit | None]:
+    """What the recipe says about where to look."""
+    prior, landmarks = None, None
+    within_um, within_deg = recipe.prior_within_um, recipe.prior_within_deg
+    if recipe.prior is not None:
+        earlier = Placement.load(recipe.prior)
+        if earlier.slide_shape != stained.slide_shape:
+            raise ValueError(
+                f"{recipe.prior.name} was made for a slide of {earlier.slide_shape[0]} x {earlier.slide_shape[1]} px, "
+                f"{slide.name} is {slide.shape[0]} x {slide.shape[1]}"
+            )
+        prior = pose_of(earlier, stained)
+    if recipe.landmarks is not None:
+        points = read_landmarks(recipe.landmarks)
+        middle = (np.asarray(stained.slide_shape) - 1) / 2
+        landmarks = fit_landmarks(
+            (points.slide_px - middle) * np.asarray(stained.pixel_um), points.volume_um, points.names
+        )
+        prior, within_um, within_deg = landmarks.pose, _LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG
+    known = Knowledge(
+        around_um=recipe.around,
+        around_within_um=recipe.around_within,
+        tilt_within_deg=recipe.tilt_within,
+        prior=prior,
+        within_um=within_um,
+        within_deg=within_deg,
+        mirrored=recipe.mirrored,
+        thickness_um=recipe.thickness_um,
+        shrinkage=recipe.shrinkage,
+        elastic=recipe.elastic,
+    )
+    return known, landmarks
+
+
+def _results(placement: Placement, landmarks: LandmarkFit | None) -> dict[str, Any]:
+    found = {"expected_tre_um": placement.expected_tre_um, **placement.notes}
+    if landmarks is not None:
+        found["landmark_outliers"] = list(landmarks.outliers)
+    return found
