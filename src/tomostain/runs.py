@@ -167,6 +167,21 @@ def progress(items: Iterable[Item], *, total: int | None = None, desc: str = "",
     )
 
 
+def progress_bar(*, total: int, initial: int = 0, desc: str = "", unit: str = "it") -> tqdm[Any]:
+    """A bar as ``progress`` shows it, to be moved by hand (``update``) and closed; ``initial`` was done before."""
+    live = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=desc,
+        unit=unit,
+        unit_scale=True,
+        file=sys.stderr,
+        mininterval=0.2 if live else 10.0,
+        dynamic_ncols=live,
+    )
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -41,15 +41,8 @@ def test_tiled_equals_whole(trained, net, shape, rng):
     ct[:, 40:80, 30:90] = 2.4
     whole = stainer(ct, tile_px=None)
     assert np.ptp(whole) > 20
-    for tile in (64, 96, 256):
+    for tile in (50, 64, 96, 256):
         np.testing.assert_array_equal(stainer(ct, tile_px=tile), whole)
-    halo, padded = stainer.halo_px, stainer.padded(ct)
-    before = stainer.paint(padded)
-    for tile in (64, 96, 256):
-        for y in range(0, shape[0], tile):
-            for x in range(0, shape[1], tile):
-                part = stainer.paint(padded[:, y : y + tile + 2 * halo, x : x + tile + 2 * halo])
-                assert np.abs(part - before[y : y + tile, x : x + tile]).max() <= 1e-4
 
 
 def test_a_stainer_comes_back_as_it_was_saved(trained, tmp_path, rng):
@@ -142,18 +135,15 @@ def test_loading_never_imports_a_stranger_s_code_unless_trusted(tmp_path, monkey
 def test_colours_are_the_net_s_answer_to_unit_values(rng):
     ct = rng.uniform(0, 3, (1, 40, 48)).astype(np.float32)
     stainer = fresh()
-    padded = stainer.padded(ct)
     with torch.inference_mode():
-        answer = stainer.net(torch.from_numpy(padded / 1.5 - 1.0)[None])[0].permute(1, 2, 0).numpy()
-    halo = stainer.halo_px
-    expected = RGBRange.from_unit(answer[halo:-halo, halo:-halo])
-    assert np.abs(stainer(ct).astype(int) - expected).max() <= 1
+        answer = stainer.net(torch.from_numpy(ct / 1.5 - 1.0)[None])[0].permute(1, 2, 0).numpy()
+    assert np.abs(stainer(ct).astype(int) - RGBRange.from_unit(answer)).max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (5, 6)])
-def test_a_plane_smaller_than_the_halo_is_stained(shape, rng):
-    stainer = fresh()
-    assert stainer(rng.uniform(0, 3, shape).astype(np.float32)).shape == (*shape, 3)
+def test_a_plane_smaller_than_the_halo_is_stained(trained, shape, rng):
+    for stainer in (fresh(), *trained.values()):
+        assert stainer(rng.uniform(0, 3, shape).astype(np.float32)).shape == (*shape, 3)
 
 
 def test_a_slab_of_planes_uses_its_neighbours(rng):
@@ -167,8 +157,6 @@ def test_a_slab_of_planes_uses_its_neighbours(rng):
 
 def test_what_cannot_be_stained_is_refused(rng):
     ct = rng.uniform(0, 3, (1, 24, 24)).astype(np.float32)
-    with pytest.raises(ValueError, match="stride 4"):
-        fresh()(ct, tile_px=10)
     ct[0, 5, 5] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         fresh()(ct)

@@ -1,18 +1,17 @@
 """OME-Zarr 0.5 (NGFF, Zarr v3) out: sharded, multiscale, colours as c z y x with their metadata.
 
-Values are written once per shard by whoever fills the writer; the pyramid is built, and the ``ome`` metadata that makes
-the store an image written, only when the writer is left without an error.
+Values are written once per shard by whoever fills the writer; the coarser levels are built shard by shard, and the
+``ome`` metadata that makes the store an image is written last.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +21,11 @@ from yaozarrs.v05 import ScaleTransformation, TranslationTransformation
 from zarr.codecs import ZstdCodec
 
 from tomostain.images.geometry import Grid
-from tomostain.images.resample import to_linear, to_srgb
+from tomostain.images.pyramid import Reduce, halved, level_shapes, pieces
+from tomostain.images.tiling import Window
 
-Reduce = Literal["mean", "nearest"]
 CHUNK_PX = 64
 SHARD_PX = (64, 512, 512)
-SMALLEST_LEVEL_PX = 64
 
 _RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
@@ -37,19 +35,79 @@ class VolumeWriter:
     """Takes blocks of a volume that is being written: ``writer[z0:z1, y0:y1, x0:x1] = block``.
 
     Blocks are (z, y, x), or (z, y, x, 3) for colours. Each ``shard`` should be written by one assignment: what does not
-    fill a shard is read back and written again.
+    fill a shard is read back and written again. A shard is one file, written beside its place and renamed there.
     """
 
-    array: zarr.Array[Any]
+    path: Path
+    levels: tuple[zarr.Array[Any], ...]
+    """From the finest, which takes the blocks, to the coarsest."""
     colours: int | None
-    shard: tuple[int, int, int]
-    """Extent (z, y, x) that is one file on disk."""
+    shard_px: tuple[int, int, int]
+    """Most that is one file on disk, (z, y, x)."""
+    reduce: Reduce = "mean"
 
-    def __setitem__(self, window: tuple[slice, ...], block: npt.NDArray[Any]) -> None:
+    @property
+    def shard(self) -> tuple[int, int, int]:
+        """Extent (z, y, x) of the finest level that is one file on disk."""
+        return shard_of(self.shape(0), self.shard_px)
+
+    def shape(self, level: int) -> tuple[int, int, int]:
+        """Voxels (z, y, x) of a level."""
+        z, y, x = self.levels[level].shape[-3:]
+        return z, y, x
+
+    def __setitem__(self, window: Window, block: npt.NDArray[Any]) -> None:
         if self.colours:
-            self.array[(slice(None), *window)] = np.ascontiguousarray(np.moveaxis(block, -1, 0))
+            self.levels[0][(slice(None), *window)] = np.ascontiguousarray(np.moveaxis(block, -1, 0))
         else:
-            self.array[window] = np.ascontiguousarray(block)
+            self.levels[0][window] = np.ascontiguousarray(block)
+
+    def shards(self, level: int) -> tuple[int, int, int]:
+        """How many files a level is along (z, y, x)."""
+        shape = self.shape(level)
+        z, y, x = (-(-n // s) for n, s in zip(shape, shard_of(shape, self.shard_px), strict=True))
+        return z, y, x
+
+    def window(self, level: int, corner: tuple[int, ...]) -> Window:
+        """The voxels of one shard of a level, by its place (z, y, x) among the level's shards."""
+        shape = self.shape(level)
+        steps = shard_of(shape, self.shard_px)
+        return tuple(slice(i * s, min((i + 1) * s, n)) for i, s, n in zip(corner, steps, shape, strict=True))
+
+    def file(self, level: int, corner: tuple[int, ...]) -> Path:
+        """The file of one shard; there is none where all its voxels are zero."""
+        lead = (0,) if self.colours else ()
+        return self.path / str(level) / self.levels[level].metadata.encode_chunk_key((*lead, *corner))
+
+    def build(self, level: int, corner: tuple[int, ...]) -> None:
+        """Write one shard of a coarser level from the level above it, whose shards under it must be complete."""
+        finer, coarser, window = self.levels[level - 1], self.levels[level], self.window(level, corner)
+        lead = (slice(None),) if self.colours else ()
+        size = tuple(part.stop - part.start for part in window)
+        shard = np.empty((*coarser.shape[:-3], *size), dtype=coarser.dtype)
+        for here, there in pieces(window, finer.shape[-3:]):
+            block = np.asarray(finer[(*lead, *there)])
+            inside = tuple(slice(h.start - w.start, h.stop - w.start) for h, w in zip(here, window, strict=True))
+            shard[(*lead, *inside)] = halved(block, colours=bool(self.colours), reduce=self.reduce)
+        coarser[(*lead, *window)] = shard
+
+    def declare(
+        self,
+        grid: Grid,
+        *,
+        stain: str | None = None,
+        name: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the metadata that makes the store an image; the last thing to be done."""
+        title = name or self.path.name.removesuffix(".zarr").removesuffix(".ome")
+        shapes = [self.shape(level) for level in range(len(self.levels))]
+        finest = self.levels[0]
+        ome = _metadata(grid, shapes, self.colours, title, finest.dtype)
+        every_chunk = finest.nchunks_initialized >= finest.nchunks
+        about = {"stain": stain, "reduce": self.reduce, "every_chunk": every_chunk, **(attributes or {})}
+        root = zarr.open_group(self.path, mode="r+")
+        root.attrs.update({"ome": ome, "tomostain": json.loads(json.dumps(about))})
 
 
 def shard_of(shape: tuple[int, ...], shard: tuple[int, int, int] = SHARD_PX) -> tuple[int, int, int]:
@@ -85,24 +143,37 @@ def create_volume(
         Further JSON that is kept under the ``tomostain`` key; ``slope``, ``intercept`` and ``units`` calibrate grey
         values.
     """
-    root = zarr.open_group(path, mode="w", zarr_format=3)
-    shapes = _level_shapes(grid.shape)
-    levels = [_create_level(root, str(i), shape, dtype, colours, shard) for i, shape in enumerate(shapes)]
-    yield VolumeWriter(levels[0], colours, shard_of(grid.shape, shard))
-    for finer, coarser in pairwise(levels):
-        _halve(finer, coarser, colours, reduce, shard)
-    title = name or Path(path).name.removesuffix(".zarr").removesuffix(".ome")
-    ome = _metadata(grid, shapes, colours, title, np.dtype(dtype))
-    every_chunk = levels[0].nchunks_initialized >= levels[0].nchunks
-    about = {"stain": stain, "reduce": reduce, "every_chunk": every_chunk, **(attributes or {})}
-    root.attrs.update({"ome": ome, "tomostain": json.loads(json.dumps(about))})
+    writer = open_writer(path, grid.shape, dtype=dtype, colours=colours, reduce=reduce, shard=shard)
+    yield writer
+    for level in range(1, len(writer.levels)):
+        for corner in np.ndindex(*writer.shards(level)):
+            writer.build(level, corner)
+    writer.declare(grid, stain=stain, name=name, attributes=attributes)
 
 
-def _level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    shapes = [tuple(shape)]
-    while max(shapes[-1]) > SMALLEST_LEVEL_PX and len(shapes) < 10:
-        shapes.append(tuple(max(1, -(-n // 2)) for n in shapes[-1]))
-    return shapes
+def open_writer(
+    path: Path,
+    shape: tuple[int, ...],
+    *,
+    dtype: npt.DTypeLike = np.uint8,
+    colours: int | None = None,
+    reduce: Reduce = "mean",
+    shard: tuple[int, int, int] = SHARD_PX,
+    keep: bool = False,
+) -> VolumeWriter:
+    """Create the empty levels of a volume, or (``keep``) go on writing those that lie at ``path``.
+
+    Whoever fills the levels calls ``build`` and ``declare`` in the end; ``create_volume`` does so by itself.
+    """
+    path = Path(path)
+    shapes = level_shapes(shape)
+    if keep:
+        root = zarr.open_group(path, mode="r+")
+        levels: list[Any] = [root[str(i)] for i in range(len(shapes))]
+    else:
+        root = zarr.open_group(path, mode="w", zarr_format=3)
+        levels = [_create_level(root, str(i), size, dtype, colours, shard) for i, size in enumerate(shapes)]
+    return VolumeWriter(path, tuple(levels), colours, shard, reduce)
 
 
 def _create_level(
@@ -122,46 +193,11 @@ def _create_level(
         shards=(*first, *shard_of(shape, shard)),
         compressors=ZstdCodec(level=1),
         dimension_names=["c", "z", "y", "x"] if colours else ["z", "y", "x"],
-        config={"write_empty_chunks": True},
     )
 
 
-def _halve(
-    finer: zarr.Array[Any],
-    coarser: zarr.Array[Any],
-    colours: int | None,
-    reduce: Reduce,
-    shard: tuple[int, int, int],
-) -> None:
-    """Fill a level from the one above it, one shard at a time."""
-    shape = coarser.shape[-3:]
-    steps = shard_of(shape, shard)
-    lead = (slice(None),) if colours else ()
-    for corner in np.ndindex(*(-(-n // s) for n, s in zip(shape, steps, strict=True))):
-        here = tuple(slice(i * s, min((i + 1) * s, n)) for i, s, n in zip(corner, steps, shape, strict=True))
-        there = tuple(slice(2 * part.start, 2 * part.stop) for part in here)
-        block = np.asarray(finer[(*lead, *there)])
-        if reduce == "nearest":
-            coarser[(*lead, *here)] = block[..., ::2, ::2, ::2]
-            continue
-        odd = [(0, n % 2) for n in block.shape[-3:]]
-        block = np.pad(block, ([(0, 0)] if colours else []) + odd, mode="edge")
-        coarser[(*lead, *here)] = _means(block, bool(colours))
-
-
-def _means(block: npt.NDArray[Any], colours: bool) -> npt.NDArray[Any]:
-    """Means over 2 x 2 x 2 voxels of an even-sized block; colours in linear light, integers rounded half up."""
-    light = to_linear(block) if colours else block.astype(np.float32)
-    *lead, z, y, x = light.shape
-    mean = light.reshape(*lead, z // 2, 2, y // 2, 2, x // 2, 2).mean(axis=(-5, -3, -1))
-    if colours:
-        return to_srgb(mean)
-    whole = np.issubdtype(block.dtype, np.integer)
-    return np.asarray(np.floor(mean + 0.5).astype(block.dtype) if whole else mean)
-
-
 def _metadata(
-    grid: Grid, shapes: list[tuple[int, ...]], colours: int | None, title: str, dtype: np.dtype[Any]
+    grid: Grid, shapes: Sequence[tuple[int, ...]], colours: int | None, title: str, dtype: np.dtype[Any]
 ) -> dict[str, Any]:
     lead = [1.0] if colours else []
     datasets = []

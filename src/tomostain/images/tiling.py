@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 Window = tuple[slice, ...]
 
@@ -16,20 +14,14 @@ Window = tuple[slice, ...]
 class Tile:
     """A piece of an image.
 
-    ``core`` is written, ``outer`` is read (the core and its halo, as far as the image goes), ``pad`` is what the image
-    lacks of the halo (before, after) along each axis, and ``inner`` is the core within the padded outer piece.
+    ``core`` is written, ``outer`` is read: the core and its halo, as far as the image goes. ``inner`` is the core
+    within the outer piece. At the image's own border there is no halo: a network meets the border in a tile just as it
+    does in the whole image.
     """
 
     core: Window
     outer: Window
-    pad: tuple[tuple[int, int], ...]
     inner: Window
-
-    def padded(self, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The outer piece with the image mirrored at its border where the halo reaches beyond it."""
-        if not any(before or after for before, after in self.pad):
-            return block
-        return np.pad(block, self.pad, mode="reflect") if min(block.shape) > 1 else np.pad(block, self.pad, mode="edge")
 
 
 def tiles(
@@ -39,34 +31,42 @@ def tiles(
     halo: tuple[int, ...] | None = None,
     align: tuple[int, ...] | None = None,
     within: Window | None = None,
+    least: tuple[int, ...] | None = None,
 ) -> Iterator[Tile]:
     """Cut ``shape`` (or the window ``within`` it) into tiles of ``size``, each with its halo.
 
-    Cores are disjoint and cover the window. Cores and outer pieces begin at multiples of ``align`` (a network's total
-    stride), and padded outer pieces are multiples of it long, so that every tile sees the image on the same raster.
+    Cores are disjoint and cover the window. Outer pieces begin at multiples of ``align`` (a network's total stride) and
+    end at one or at the image's end, so that every tile sees the image on the same raster. ``least`` is the smallest
+    outer length (a multiple of ``align``), for networks that take one size only: pieces grow into the image to reach
+    it; where the image ends before, the piece is the whole axis.
 
     Raises
     ------
     ValueError
-        A tile size, halo or window start is not a multiple of ``align``.
+        A size is not positive.
     """
     n = len(shape)
-    halo, align = halo or (0,) * n, align or (1,) * n
+    halo, align, least = halo or (0,) * n, align or (1,) * n, least or (0,) * n
     window = within or tuple(slice(0, length) for length in shape)
+    if min(size) < 1:
+        raise ValueError(f"a tile needs at least one pixel along each axis, not {size}")
     starts = [range(part.start, part.stop, step) for part, step in zip(window, size, strict=True)]
-    for axis in range(n):
-        for what, value in (("tile size", size[axis]), ("halo", halo[axis]), ("window start", window[axis].start)):
-            if value % align[axis]:
-                raise ValueError(f"{what} {value} is not a multiple of the network's stride {align[axis]}")
     for corner in np.ndindex(*(len(s) for s in starts)):
-        core, outer, pad, inner = [], [], [], []
-        for axis, i in enumerate(corner):
-            begin = starts[axis][i]
-            end = min(begin + size[axis], window[axis].stop)
-            low, high = begin - halo[axis], end + halo[axis]
-            high = low + -(-(high - low) // align[axis]) * align[axis]
-            core.append(slice(begin, end))
-            outer.append(slice(max(low, 0), min(high, shape[axis])))
-            pad.append((max(-low, 0), max(high - shape[axis], 0)))
-            inner.append(slice(halo[axis], halo[axis] + end - begin))
-        yield Tile(tuple(core), tuple(outer), tuple(pad), tuple(inner))
+        core = tuple(
+            slice(starts[axis][i], min(starts[axis][i] + size[axis], window[axis].stop))
+            for axis, i in enumerate(corner)
+        )
+        outer = tuple(_seen(core[axis], shape[axis], halo[axis], align[axis], least[axis]) for axis in range(n))
+        inner = tuple(slice(c.start - o.start, c.stop - o.start) for c, o in zip(core, outer, strict=True))
+        yield Tile(core, outer, inner)
+
+
+def _seen(core: slice, length: int, halo: int, align: int, least: int) -> slice:
+    """The core and its halo along one axis, widened to the raster and to the least length."""
+    low = max(core.start - halo, 0) // align * align
+    high = -(-(core.stop + halo) // align) * align
+    high = max(high, low + least)
+    if high >= length:
+        high = length
+        low = min(low, max(-(-length // align) * align - least, 0))
+    return slice(low, high)

@@ -20,6 +20,7 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
+from tomostain.images.tiling import tiles
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.runs import write_text_atomically
@@ -27,6 +28,8 @@ from tomostain.runs import write_text_atomically
 FORMAT = "tomostain-stainer"
 _LARGEST_ARGUMENT = 4096
 """No width or depth in a stainer.json may be larger: a lying file must not exhaust the memory."""
+_SMALLEST_STRIDES = 4
+"""A net's coarsest level must hold some pixels for its mirrored padding to have something to mirror."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,66 +76,62 @@ class Stainer:
     def __call__(self, ct: npt.NDArray[np.floating[Any]], *, tile_px: int | None = 1024) -> npt.NDArray[np.uint8]:
         """Stain one plane: ct (planes, y, x) in CT values, or (y, x) for one plane -> (y, x, 3) uint8.
 
-        The plane is mirrored at its borders. A tile-exact net is run in tiles of ``tile_px`` (a multiple of its stride;
-        None: the whole plane at once), which bounds the memory and changes no pixel; others see the plane whole.
+        A tile-exact net is run in tiles of ``tile_px``, which bounds the memory and changes no pixel (None: the whole
+        plane at once); others see the plane whole. The plane ends where it ends: the net pads its own layers there.
 
         Raises
         ------
         ValueError
             The number of planes is not what the net was trained on, or a value is not finite.
         """
-        padded = self.padded(ct)
-        halo = self.halo_px
-        rows, columns = padded.shape[1] - 2 * halo, padded.shape[2] - 2 * halo
-        tile = max(rows, columns) if tile_px is None or not self.tile_exact else tile_px
-        if tile < max(rows, columns) and tile % self.stride_px:
-            raise ValueError(f"tile_px must be a multiple of the network's stride {self.stride_px}, it is {tile_px}")
-        painted = np.empty((rows, columns, 3), dtype=np.uint8)
-        for y in range(0, rows, tile):
-            for x in range(0, columns, tile):
-                bottom, right = min(y + tile, rows), min(x + tile, columns)
-                outer = padded[:, y : bottom + 2 * halo, x : right + 2 * halo]
-                painted[y:bottom, x:right] = self.paint_rgb(outer)
-        return painted
-
-    def padded(self, ct: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-        """The plane with a mirrored halo: (planes, y, x) or (y, x) -> (planes, y + 2 halo, x + 2 halo) float32.
-
-        Raises
-        ------
-        ValueError
-            The number of planes is not what the net was trained on.
-        """
         slab = np.asarray(ct, dtype=np.float32)
         slab = slab[None] if slab.ndim == 2 else slab
         if slab.ndim != 3 or slab.shape[0] != self.planes:
             raise ValueError(f"this stainer takes {self.planes} CT plane(s) (planes, y, x); this array is {ct.shape}")
-        return np.pad(slab, ((0, 0), (self.halo_px,) * 2, (self.halo_px,) * 2), mode="reflect")
+        rows, columns = slab.shape[1:]
+        tile = max(rows, columns) if tile_px is None or not self.tile_exact else tile_px
+        painted = np.empty((rows, columns, 3), dtype=np.uint8)
+        halo, align = (self.halo_px,) * 2, (self.stride_px,) * 2
+        for part in tiles((rows, columns), (tile, tile), halo=halo, align=align):
+            painted[part.core] = self.paint_rgb(slab[(slice(None), *part.outer)])[part.inner]
+        return painted
 
-    def paint(self, ct_padded: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Stain a tile: CT values (planes, y + 2 halo, x + 2 halo) -> (y, x, 3) float32 in [-1, 1].
+    def prepared(self, ct: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+        """What the net is given for CT values (..., planes, y, x): unit values, float32, of lengths the net can take.
 
-        A tile that begins at a multiple of the stride gets what the whole plane would get there.
+        Rows and columns are repeated at the far ends up to the next multiple of ``stride_px``, and to four of them.
 
         Raises
         ------
         ValueError
             A CT value is not finite.
         """
-        if not np.isfinite(ct_padded).all():
+        if not np.isfinite(ct).all():
             raise ValueError("the CT has NaN or infinite values here; mask or mend them before staining")
-        halo, stride = self.halo_px, self.stride_px
-        rows, columns = ct_padded.shape[1] - 2 * halo, ct_padded.shape[2] - 2 * halo
-        fill = [(0, -side % stride) for side in ct_padded.shape[1:]]
-        unit = self.ct_range.to_unit(np.pad(ct_padded, [(0, 0), *fill], mode="edge"))
-        image = torch.from_numpy(unit)[None].to(self.device, memory_format=torch.channels_last)
+        stride = self.stride_px
+        fill = [(0, max(-side % stride, _SMALLEST_STRIDES * stride - side)) for side in ct.shape[-2:]]
+        values = np.pad(ct, [(0, 0)] * (ct.ndim - 2) + fill, mode="edge") if np.any(fill) else ct
+        return self.ct_range.to_unit(values)
+
+    def paint(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Stain a tile: CT values (planes, y, x) -> (y, x, 3) float32 in [-1, 1].
+
+        A tile that begins at a multiple of the stride gets what the whole plane would get, as far as its halo is shown.
+
+        Raises
+        ------
+        ValueError
+            A CT value is not finite.
+        """
+        rows, columns = ct.shape[1:]
+        image = torch.from_numpy(self.prepared(ct))[None].to(self.device, memory_format=torch.channels_last)
         with torch.inference_mode():
-            painted: Tensor = self.net(image)[0, :, halo : halo + rows, halo : halo + columns]
+            painted: Tensor = self.net(image)[0, :, :rows, :columns]
         return np.ascontiguousarray(painted.permute(1, 2, 0).float().cpu().numpy())
 
-    def paint_rgb(self, ct_padded: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Stain a tile as ``paint`` does: (planes, y + 2 halo, x + 2 halo) -> (y, x, 3) uint8, rounded half up."""
-        return RGBRange.from_unit(self.paint(ct_padded))
+    def paint_rgb(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Stain a tile as ``paint`` does: (planes, y, x) -> (y, x, 3) uint8, rounded half up."""
+        return RGBRange.from_unit(self.paint(ct))
 
     def out_of_range(self, ct: npt.NDArray[np.floating[Any]]) -> float:
         """The share of CT values that no training pixel had; there the stainer guesses."""

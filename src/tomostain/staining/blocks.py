@@ -1,55 +1,236 @@
-"""The plan of a staining run: which blocks, each one file of the output, and what memory they take."""
+"""The plan of a staining run: which voxels, in which blocks of whole output shards, in which tiles of planes."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from tomostain.images.ome_zarr import SHARD_PX, shard_of
-from tomostain.images.tiling import Tile, tiles
+import numpy as np
+
+from tomostain.images.geometry import Grid
+from tomostain.images.ome_zarr import CHUNK_PX, SHARD_PX, shard_of
+from tomostain.images.tiling import Tile, Window, tiles
+
+Axis = Literal["z", "y", "x"]
+Corner = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Blocks of a volume in the order they are stained; each block's core is one shard of the output."""
+class Cut:
+    """Which voxels of a CT volume are stained, and along which axis its planes are cut."""
 
-    shape: tuple[int, int, int]
-    block_px: tuple[int, int, int]
-    """Extent (z, y, x) of a block: a shard of the output, or a part of one along y and x."""
-    halo_px: tuple[int, int, int]
-    """What the network sees beyond a block along (z, y, x)."""
-    stride_px: int
-    blocks: tuple[Tile, ...]
+    ct_shape: Corner
+    roi: Window
+    """Voxels (z, y, x) of the CT."""
+    axis: int = 0
+    """Axis that runs through the planes: 0 for z."""
+    every: int = 1
+    """Of the planes, each so-many-th is stained."""
 
     @property
-    def peak_bytes(self) -> int:
-        """Predicted peak of the arrays that one block needs: CT with halo (float32), colours, one plane in the net."""
-        outer = [n + 2 * h for n, h in zip(self.block_px, self.halo_px, strict=True)]
-        z, y, x = self.block_px
-        return 2 * 4 * outer[0] * outer[1] * outer[2] + 2 * 3 * z * y * x
+    def steps(self) -> Corner:
+        """Voxels of CT from one stained voxel to the next along (z, y, x)."""
+        z, y, x = (self.every if axis == self.axis else 1 for axis in range(3))
+        return z, y, x
+
+    @property
+    def shape(self) -> Corner:
+        """Voxels (z, y, x) that are stained."""
+        z, y, x = (-(-(part.stop - part.start) // step) for part, step in zip(self.roi, self.steps, strict=True))
+        return z, y, x
+
+    @property
+    def plane_axes(self) -> tuple[int, int]:
+        """The two axes, rows and columns, of a plane."""
+        rows, columns = (axis for axis in range(3) if axis != self.axis)
+        return rows, columns
+
+    def grid(self, ct: Grid) -> Grid:
+        """Where the stained voxels are in the world."""
+        spacing = tuple(edge * step for edge, step in zip(ct.spacing_um, self.steps, strict=True))
+        starts = [part.start for part in self.roi]
+        origin = tuple(o + i * edge for o, i, edge in zip(ct.origin_um, starts, ct.spacing_um, strict=True))
+        return Grid(self.shape, spacing, origin)
 
 
-def plan_blocks(
-    shape: tuple[int, int, int],
-    *,
-    halo_px: int,
-    stride_px: int,
-    planes: int,
-    tile_px: tuple[int, int] | None = None,
-) -> Plan:
-    """Cut a volume into blocks for a network that sees ``planes`` planes and ``halo_px`` pixels around each pixel.
-
-    ``tile_px`` (y, x) is the piece of a plane that is in the network at once, by default a whole shard's plane.
+def choose_cut(shape: Corner, *, roi: str | None = None, axis: Axis = "z", every: int = 1) -> Cut:
+    """The part of a volume that is stained: ``roi`` is ``z0:z1,y0:y1,x0:x1`` in voxels; an empty bound is the border.
 
     Raises
     ------
     ValueError
-        ``tile_px`` is not a multiple of the network's stride, or not positive.
+        The region is malformed, empty or outside the volume, or ``every`` is below 1.
     """
-    depth, rows, columns = shard_of(shape, SHARD_PX)
+    if every < 1:
+        raise ValueError(f"every must be 1 or more, it is {every}")
+    whole = tuple(slice(0, n) for n in shape)
+    return Cut(shape, _region(roi, shape) if roi else whole, "zyx".index(axis), every)
+
+
+def _region(text: str, shape: Corner) -> Window:
+    parts = [re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part) for part in text.split(",")]
+    if len(parts) != 3 or None in parts:
+        raise ValueError(f"roi {text!r} is not z0:z1,y0:y1,x0:x1 in voxels; an empty bound is the volume's border")
+    found = []
+    for name, part, length in zip("zyx", parts, shape, strict=True):
+        assert part is not None
+        begin, end = int(part[1] or 0), int(part[2] or length)
+        if not 0 <= begin < end <= length:
+            raise ValueError(f"roi {name} {begin}:{end} is empty or outside the volume, which has 0:{length}")
+        found.append(slice(begin, end))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of work: the output shards within ``core`` (voxels of the output), read, painted and written at once."""
+
+    corner: Corner
+    """Its place among the blocks, which names it in the journal."""
+    core: Window
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a cut of a volume is stained: its blocks, and the tiles of planes that are in the network at once."""
+
+    cut: Cut
+    planes: int
+    """CT planes that the network sees for one painted plane."""
+    halo_px: int
+    align_px: int
+    """Tiles begin at multiples of this, counted from the CT's border."""
+    block_px: Corner
+    """Extent (z, y, x) of a block in the output: whole shards."""
+    tile_px: tuple[int, int]
+    """Painted extent (rows, columns) of a tile."""
+    least_px: tuple[int, int] = (0, 0)
+    """Smallest extent that the network is shown, where all tiles must have one shape."""
+
+    @property
+    def shard_px(self) -> Corner:
+        """Most that is one file of the output."""
+        return shard_along(self.cut.axis)
+
+    @property
+    def plane_shape(self) -> tuple[int, int]:
+        """Rows and columns of a whole CT plane."""
+        rows, columns = (self.cut.ct_shape[axis] for axis in self.cut.plane_axes)
+        return rows, columns
+
+    def blocks(self) -> list[Block]:
+        """All blocks, neighbours close together (Morton order), so that the pyramid's parents are soon complete."""
+        counts = [-(-n // size) for n, size in zip(self.cut.shape, self.block_px, strict=True)]
+        corners = sorted(np.ndindex(*counts), key=_morton)
+        return [Block((c[0], c[1], c[2]), self.window(c)) for c in corners]
+
+    def window(self, corner: tuple[int, ...]) -> Window:
+        """Output voxels of the block at that place."""
+        return tuple(
+            slice(i * size, min((i + 1) * size, n))
+            for i, size, n in zip(corner, self.block_px, self.cut.shape, strict=True)
+        )
+
+    def shards(self, block: Block) -> Iterator[Corner]:
+        """Places of the finest level's shards that a block writes."""
+        size = shard_of(self.cut.shape, self.shard_px)
+        ranges = [range(part.start // s, -(-part.stop // s)) for part, s in zip(block.core, size, strict=True)]
+        for z in ranges[0]:
+            for y in ranges[1]:
+                yield from ((z, y, x) for x in ranges[2])
+
+    def tiles(self, block: Block) -> list[Tile]:
+        """The tiles of a block's planes, in rows and columns of the whole CT plane."""
+        within = tuple(
+            slice(block.core[axis].start + self.cut.roi[axis].start, block.core[axis].stop + self.cut.roi[axis].start)
+            for axis in self.cut.plane_axes
+        )
+        return list(
+            tiles(
+                self.plane_shape,
+                self.tile_px,
+                halo=(self.halo_px,) * 2,
+                align=(self.align_px,) * 2,
+                within=within,
+                least=self.least_px,
+            )
+        )
+
+    def seen(self, block: Block) -> Window:
+        """Rows and columns of the CT plane that a block's tiles see together."""
+        outers = [tile.outer for tile in self.tiles(block)]
+        return tuple(slice(min(o[i].start for o in outers), max(o[i].stop for o in outers)) for i in range(2))
+
+    def planes_of(self, block: Block) -> list[list[int]]:
+        """For each painted plane of a block the CT planes it is painted from; mirrored at the volume's ends."""
+        axis, reach, depth = self.cut.axis, self.planes // 2, self.cut.ct_shape[self.cut.axis]
+        core, first = block.core[axis], self.cut.roi[axis].start
+        at = [first + self.cut.every * i for i in range(core.start, core.stop)]
+        return [[_mirrored(i + step, depth) for step in range(-reach, reach + 1)] for i in at]
+
+    @property
+    def painted_px(self) -> int:
+        """Pixels that are painted."""
+        return math.prod(self.cut.shape)
+
+    def network_px(self) -> int:
+        """Pixels that pass the network, halos included."""
+        total = 0
+        for block in self.blocks():
+            areas = (math.prod(part.stop - part.start for part in tile.outer) for tile in self.tiles(block))
+            core = block.core[self.cut.axis]
+            total += (core.stop - core.start) * sum(areas)
+        return total
+
+
+def shard_along(axis: int) -> Corner:
+    """Most that one output file holds (z, y, x): a chunk deep along the planes' axis, wide across them."""
+    deep, wide = SHARD_PX[0], SHARD_PX[1]
+    z, y, x = (deep if i == axis else wide for i in range(3))
+    return z, y, x
+
+
+def plan_blocks(
+    cut: Cut,
+    *,
+    planes: int,
+    halo_px: int,
+    align_px: int,
+    tile_px: tuple[int, int] | None = None,
+    shards: tuple[int, int] = (1, 1),
+    least_px: tuple[int, int] = (0, 0),
+) -> Plan:
+    """Plan blocks of ``shards`` (along rows and columns) output files each, painted in tiles of ``tile_px``.
+
+    ``tile_px`` is by default the whole plane of a block.
+
+    Raises
+    ------
+    ValueError
+        A tile has no pixels.
+    """
+    size = list(shard_of(cut.shape, shard_along(cut.axis)))
+    for axis, count in zip(cut.plane_axes, shards, strict=True):
+        size[axis] = min(size[axis] * count, -(-cut.shape[axis] // CHUNK_PX) * CHUNK_PX)
+    rows, columns = (size[axis] for axis in cut.plane_axes)
     if tile_px is not None:
         if min(tile_px) < 1:
             raise ValueError(f"a tile needs at least one pixel along each axis, not {tile_px}")
         rows, columns = min(rows, tile_px[0]), min(columns, tile_px[1])
-    size, halo = (depth, rows, columns), (planes // 2, halo_px, halo_px)
-    cut = tiles(shape, size, halo=halo, align=(1, stride_px, stride_px))
-    return Plan(shape, size, halo, stride_px, tuple(cut))
+    block = (size[0], size[1], size[2])
+    return Plan(cut, planes, halo_px, align_px, block, (rows, columns), least_px)
+
+
+def _mirrored(index: int, length: int) -> int:
+    if length == 1:
+        return 0
+    index %= 2 * (length - 1)
+    return index if index < length else 2 * (length - 1) - index
+
+
+def _morton(corner: tuple[int, ...]) -> int:
+    bits = max(corner).bit_length()
+    return sum(((n >> bit) & 1) << (3 * bit + 2 - axis) for bit in range(bits) for axis, n in enumerate(corner))

@@ -1,55 +1,99 @@
-"""Stain a CT volume on this machine: a block is read with its halo, painted plane by plane, and written once."""
+"""Stain a CT volume on this machine: while the network paints a block, the next is read and the last is written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import queue
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tomostain import runs
-from tomostain.images.image import Volume
-from tomostain.images.ome_zarr import VolumeWriter
-from tomostain.staining.blocks import Plan
+from tomostain.staining.background import Answers
+from tomostain.staining.blocks import Block
+from tomostain.staining.levels import Shard
+from tomostain.staining.run import Run
+from tomostain.staining.work import RESUME, Facts, Paint, Values, Work
 
-Paint = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
-"""(planes, y + 2 halo, x + 2 halo) CT values -> (y, x, 3) uint8 sRGB."""
+UNDER_WAY = 3
+"""Blocks in memory at once for each painter: one being read, one being painted, one being written."""
+Painted = tuple[npt.NDArray[np.uint8], Facts]
 
 
-def stain_volume(paint: Paint, ct: Volume, plan: Plan, painted: VolumeWriter) -> dict[str, float]:
-    """Paint every block of the plan and write it; returns the smallest and largest CT value that was met.
+def stain_here(work: Work, run: Run, painters: Sequence[Paint]) -> None:
+    """Do all that is left of a run: read, paint and write overlap, and the pyramid grows with the blocks.
+
+    Each painter (one for a CPU, one for each GPU) has a thread of its own. No more than ``UNDER_WAY`` blocks a painter
+    are in memory, which is what the prediction counts on. When something fails, what is under way is brought to its end
+    and noted before the error is raised.
 
     Raises
     ------
-    ValueError
-        A block holds NaN or infinite values.
+    ValueError, OSError
+        A block cannot be read or written.
+    MemoryError
+        The network ran out of memory.
     """
-    low, high = np.inf, -np.inf
-    total = sum((block.core[0].stop - block.core[0].start) for block in plan.blocks)
-    bar = runs.progress(_planes(paint, ct, plan, painted), total=total, desc="staining", unit="plane")
-    for least, most in bar:
-        low, high = min(low, least), max(high, most)
-    return {"ct_min": float(low), "ct_max": float(high)}
+    free: queue.SimpleQueue[tuple[Work, Paint]] = queue.SimpleQueue()
+    for painter in painters:
+        free.put((replace(work, answers=Answers()), painter))
+    under_way: deque[Future[None]] = deque()
+    n = len(painters)
+
+    def paint(block: Block, read: Future[Values]) -> Painted:
+        values = read.result()
+        mine, painter = free.get()
+        try:
+            return mine.paint(block, values, painter)
+        except (MemoryError, RuntimeError) as error:
+            raise told_out_of_memory(error) from error
+        finally:
+            free.put((mine, painter))
+
+    def write(block: Block, painted: Future[Painted]) -> None:
+        colours, facts = painted.result()
+        work.write(block, colours)
+        build_later(run.finish_block(block, facts))
+
+    def build(shard: Shard) -> None:
+        work.build(shard)
+        build_later(run.finish_shard(shard))
+
+    with (
+        ThreadPoolExecutor(n, "write") as writing,
+        ThreadPoolExecutor(n, "paint") as painting,
+        ThreadPoolExecutor(n, "read") as reading,
+    ):
+
+        def build_later(shards: Sequence[Shard]) -> None:
+            under_way.extend(writing.submit(build, shard) for shard in shards)
+
+        try:
+            build_later(run.due())
+            for block in run.blocks:
+                _wait(under_way, most=UNDER_WAY * n - 1)
+                read = reading.submit(work.read, block)
+                painted = painting.submit(paint, block, read)
+                under_way.append(writing.submit(write, block, painted))
+                del read, painted
+            _wait(under_way, most=0)
+        except KeyboardInterrupt:
+            for future in under_way:
+                future.cancel()
+            raise
 
 
-def _planes(paint: Paint, ct: Volume, plan: Plan, painted: VolumeWriter) -> Iterator[tuple[float, float]]:
-    """Stain plane after plane; each block is written when its last plane is done."""
-    for block in plan.blocks:
-        values = np.asarray(ct[block.outer], dtype=np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError(f"{ct.name} has NaN or infinite values near voxel {_first_bad(values, block.outer)}")
-        least, most = float(values.min()), float(values.max())
-        values = block.padded(values)
-        core = tuple(part.stop - part.start for part in block.core)
-        colours = np.empty((*core, 3), dtype=np.uint8)
-        window = 2 * plan.halo_px[0] + 1
-        for z in range(core[0]):
-            colours[z] = paint(values[z : z + window])[: core[1], : core[2]]
-            if z + 1 == core[0]:
-                painted[block.core] = colours
-            yield least, most
+def told_out_of_memory(error: Exception) -> Exception:
+    """The error itself, or a plain ``MemoryError`` where that is what it means."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(sign in text for sign in ("out of memory", "not enough memory", "alloc")):
+        return MemoryError(f"the network ran out of memory; take a smaller --tile-px; {RESUME}")
+    return error
 
 
-def _first_bad(values: npt.NDArray[np.float32], outer: tuple[slice, ...]) -> tuple[int, ...]:
-    where = np.argwhere(~np.isfinite(values))[0]
-    return tuple(int(i) + part.start for i, part in zip(where, outer, strict=True))
+def _wait(under_way: deque[Future[Any]], *, most: int) -> None:
+    while len(under_way) > most:
+        under_way.popleft().result()

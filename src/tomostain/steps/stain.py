@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tomostain import runs
 from tomostain.images import check_ct, read_volume
-from tomostain.images.ome_zarr import create_volume
+from tomostain.images.image import Volume
 from tomostain.learning.stainer import Stainer
-from tomostain.staining.blocks import plan_blocks
-from tomostain.staining.local import stain_volume
+from tomostain.staining.blocks import Axis, choose_cut
+from tomostain.staining.cluster import stain_on_cluster, workers_of
+from tomostain.staining.journal import Journal
+from tomostain.staining.local import stain_here
+from tomostain.staining.prepare import (
+    Prepared,
+    Wishes,
+    identity,
+    painters_of,
+    planes_at_once,
+    prepare,
+    prepared_before,
+)
+from tomostain.staining.run import Run, begin, go_on, journal_path
+from tomostain.staining.work import Work
 
 SCALE_TOLERANCE = 0.05
 """Share by which the volume's voxel size may differ from the one the stainer was trained on."""
@@ -23,7 +38,7 @@ class StainRecipe:
     """How a volume is stained."""
 
     tile_px: tuple[int, int] | None = None
-    """Piece of a plane (y, x) in the network at once; default: 512 x 512. Never changes the result."""
+    """Piece of a plane (rows, columns) in the network at once; default: what the memory allows. Changes no voxel."""
     spacing_um: tuple[float, float, float] | None = None
     """Voxel size z y x in um, where the volume does not state it."""
     shape: tuple[int, int, int] | None = None
@@ -35,7 +50,23 @@ class StainRecipe:
     any_scale: bool = False
     """Stain a volume whose voxel size is not the one the stainer was trained on; the colours are then a guess."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the network runs; auto takes a GPU where there is one."""
+    """Where the network runs; auto takes the GPUs where there are any."""
+    roi: str | None = None
+    """Region z0:z1,y0:y1,x0:x1 in voxels; an empty bound is the volume's border. Equals that cut of the whole."""
+    axis: Axis = "z"
+    """Axis that runs through the planes that are painted."""
+    every: int = 1
+    """Paint only each so-many-th plane, for a first look."""
+    resume: bool = False
+    """Go on with a run that was broken off; the result is the same, chunk for chunk."""
+    memory_gib: float = 2.0
+    """Most memory the run may take; with more, tiles are larger and their halos cost less."""
+    backend: str = "auto"
+    """How the network is run (docs/staining.md); auto: the fastest that keeps to the fp32 result."""
+    skip_background: bool = False
+    """Do not paint air and empty resin through the network; the output says what was skipped."""
+    cluster: str | None = None
+    """Dask workers: local:N, tcp://scheduler:8786, or a slurm.yaml (docs/staining.md)."""
 
 
 def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = StainRecipe()) -> Path:
@@ -59,15 +90,24 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     Raises
     ------
     ValueError
-        Stainer or volume cannot be used, or the volume's voxel size is not the stainer's.
+        Stainer or volume cannot be used, the volume's voxel size is not the stainer's, the run does not fit the memory,
+        or a run to be resumed was another one.
+    OSError
+        The volume cannot be read, or the disk is full; the run can be resumed.
 
     Example
     -------
     tomostain stain stainer/ ct.ome.zarr stained.ome.zarr
     tomostain stain stainer/ slices/ stained.ome.zarr --spacing-um 5 5 5
     tomostain stain stainer/ scan.raw stained.ome.zarr --shape 900 1024 1024 --dtype uint16 --spacing-um 5 5 5
+    tomostain stain stainer/ ct.ome.zarr look.ome.zarr --roi 0:200,:,: --every 10
+    tomostain stain stainer/ ct.ome.zarr stained.ome.zarr --resume
     """
     out = Path(out)
+    if recipe.resume and runs.is_complete(out):
+        journal_path(out).unlink(missing_ok=True)
+        print(f"{out} is finished; there is nothing to resume", file=sys.stderr)
+        return out
     model = Stainer.load(stainer)
     ct = check_ct(
         read_volume(volume, spacing_um=recipe.spacing_um, shape=recipe.shape, dtype=recipe.dtype, offset=recipe.offset)
@@ -81,19 +121,87 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     if not model.tile_exact:
         warnings.warn("this stainer is not tile-exact (its normalisation sees the tile): expect seams", stacklevel=2)
     model = model.on(recipe.device)
-    z, y, x = ct.shape
-    plan = plan_blocks(
-        (z, y, x), halo_px=model.halo_px, stride_px=model.stride_px, planes=model.planes, tile_px=recipe.tile_px
+    depth, rows, columns = ct.shape
+    cut = choose_cut((depth, rows, columns), roi=recipe.roi, axis=recipe.axis, every=recipe.every)
+    wishes = Wishes(
+        recipe.backend, recipe.tile_px, recipe.memory_gib, recipe.skip_background, workers_of(recipe.cluster)
     )
-    runs.check_new(out)
-    about = {"stainer_sha256": runs.fingerprint(Path(stainer) / "weights.safetensors"), "ct": ct.name}
-    with create_volume(out, ct.grid, colours=3, stain=model.stain, attributes=about) as painted:
-        met = stain_volume(model.paint_rgb, ct, plan, painted)
-    _warn_out_of_range(model, met)
-    return runs.record(out, "stain", recipe=recipe, inputs=[Path(stainer), Path(volume)], results=met)
+    found = identity(stainer, ct, cut, wishes)
+    journal = _journal_to_resume(out, resume=recipe.resume)
+    if journal is None:
+        settled, sample = prepare(model, ct, cut, wishes)
+        runs.check_new(out)
+        writer, journal = begin(out, settled.plan, {"identity": found, **settled.to_json()})
+    else:
+        settled, sample = prepared_before(model, ct, cut, journal.head, found, wishes)
+        writer = go_on(out, settled.plan)
+    _tell(settled, ct)
+    work = Work(ct, settled.plan, writer, settled.background, at_once=planes_at_once(model))
+    with Run(settled.plan, writer, journal) as run:
+        if recipe.cluster:
+            stain_on_cluster(work, run, model, settled.backend, sample, recipe.cluster)
+        else:
+            stain_here(work, run, painters_of(model, settled.backend, sample))
+        results = _results(settled, run, journal.head)
+    about: dict[str, Any] = {"stainer_sha256": runs.fingerprint(Path(stainer) / "weights.safetensors"), "ct": ct.name}
+    if settled.background is not None:
+        about["background"] = {**settled.background.to_json(), "tiles_skipped": run.facts.skipped}
+    writer.declare(cut.grid(ct.grid), stain=model.stain, attributes=about)
+    _warn_out_of_range(model, results)
+    runs.record(out, "stain", recipe=recipe, inputs=[Path(stainer), Path(volume)], results=results)
+    journal_path(out).unlink(missing_ok=True)
+    return out
 
 
-def _warn_out_of_range(model: Stainer, met: dict[str, float]) -> None:
+def _journal_to_resume(out: Path, *, resume: bool) -> Journal | None:
+    """The journal of an unfinished run that is to go on; None where the run begins.
+
+    Raises
+    ------
+    ValueError
+        There is an unfinished run that is not to be resumed.
+    """
+    if runs.is_complete(out):
+        return None
+    journal = Journal.resume(journal_path(out))
+    if journal is not None and not resume:
+        journal.close()
+        raise ValueError(f"{out} holds an unfinished staining; continue it with --resume, or remove it first")
+    return journal
+
+
+def _tell(settled: Prepared, ct: Volume) -> None:
+    """Say on stderr what was settled, before the first block."""
+    for trial in settled.trials:
+        print(f"backend {trial}", file=sys.stderr)
+    plan = settled.plan
+    cost = plan.network_px() / plan.painted_px
+    print(
+        f"{ct.name}: {plan.painted_px / 1e6:.1f} Mvoxel in {len(plan.blocks())} blocks, tiles of {plan.tile_px[0]} x "
+        f"{plan.tile_px[1]} px, halos cost {cost:.2f} x, backend {settled.backend}",
+        file=sys.stderr,
+    )
+    if settled.memory is not None:
+        print(f"predicted peak memory: {settled.memory}", file=sys.stderr)
+
+
+def _results(settled: Prepared, run: Run, head: Mapping[str, Any]) -> dict[str, Any]:
+    facts = run.facts
+    return {
+        "ct_min": facts.ct_min,
+        "ct_max": facts.ct_max,
+        "backend": settled.backend,
+        "self_test": head["trials"],
+        "tile_px": settled.plan.tile_px,
+        "network_px_per_voxel": settled.plan.network_px() / settled.plan.painted_px,
+        "tiles": facts.tiles,
+        "tiles_constant": facts.constant,
+        "tiles_skipped": facts.skipped,
+        "background": None if settled.background is None else settled.background.to_json(),
+    }
+
+
+def _warn_out_of_range(model: Stainer, met: Mapping[str, Any]) -> None:
     low, high = model.ct_range.low, model.ct_range.high
     reach = 0.5 * (high - low)
     if met["ct_min"] < low - reach or met["ct_max"] > high + reach:

@@ -1,0 +1,210 @@
+"""How much memory a run will take, before it is begun: the program, the network at work, blocks between the stages."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from tomostain.images.ome_zarr import SHARD_PX, shard_of
+from tomostain.learning.stainer import Stainer
+from tomostain.staining.blocks import Cut, Plan, plan_blocks
+from tomostain.staining.local import UNDER_WAY
+
+GIB = 2**30
+ONE_SHAPE_PX = 512
+"""The tile of backends that are always shown one shape: any other would change their sums."""
+_SLACK = 1.15
+"""What the arithmetic libraries keep beside the tensors: reordered weights, scratch, freed pages not given back."""
+_WRITING_BYTES = 100 * 2**20
+"""Encoding a shard and halving one: pieces of 64 x 256 x 256 voxels in linear light, and the shard made of them."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A prediction in bytes."""
+
+    program: int
+    network: int
+    blocks: int
+    writing: int
+
+    @property
+    def total(self) -> int:
+        """The predicted peak."""
+        return self.program + self.network + self.blocks + self.writing
+
+    def __str__(self) -> str:
+        parts = (
+            f"{name} {value / GIB:.2f}"
+            for name, value in (
+                ("program", self.program),
+                ("network", self.network),
+                ("blocks", self.blocks),
+                ("writing", self.writing),
+            )
+        )
+        return f"{self.total / GIB:.2f} GiB ({', '.join(parts)})"
+
+
+def predict(
+    plan: Plan, network: int, ct_dtype: np.dtype[Any], *, painters: int = 1, program: int | None = None
+) -> Memory:
+    """The peak of a run on this machine; ``network`` is what one painter takes, in bytes."""
+    depth = plan.block_px[plan.cut.axis]
+    seen = math.prod(
+        min(n, size + 2 * (plan.halo_px + plan.align_px))
+        for n, size in zip(plan.plane_shape, (plan.block_px[a] for a in plan.cut.plane_axes), strict=True)
+    )
+    values = (depth + plan.planes - 1) * seen * ct_dtype.itemsize
+    colours = 3 * math.prod(plan.block_px)
+    shard = 3 * math.prod(shard_of(plan.cut.shape, plan.shard_px))
+    return Memory(
+        program=resident_bytes() if program is None else program,
+        network=painters * int(_SLACK * network),
+        blocks=painters * UNDER_WAY * max(values, colours) + painters * min(values, colours),
+        writing=painters * (2 * shard + _WRITING_BYTES),
+    )
+
+
+def fit_plan(
+    cut: Cut,
+    model: Stainer,
+    ct_dtype: np.dtype[Any],
+    *,
+    limit: int,
+    tile_px: tuple[int, int] | None = None,
+    one_shape: bool = False,
+    at_once: int = 1,
+    painters: int = 1,
+) -> tuple[Plan, Memory]:
+    """The plan whose halos cost least among those whose predicted peak is within ``limit`` bytes.
+
+    ``tile_px`` fixes the tile and leaves the block to be chosen; ``one_shape`` shows the network one shape only.
+
+    Raises
+    ------
+    ValueError
+        No plan fits; the least that would is told.
+    """
+    program = resident_bytes()
+    found: list[tuple[Plan, Memory]] = []
+    for shards, tile in _candidates(tile_px, one_shape):
+        halo, align = model.halo_px, model.stride_px
+        least = tuple(-(-(n + 2 * halo) // align) * align + align for n in tile) if one_shape else (0, 0)
+        plan = plan_blocks(
+            cut,
+            planes=model.planes,
+            halo_px=halo,
+            align_px=align,
+            tile_px=tile,
+            shards=shards,
+            least_px=(least[0], least[1]),
+        )
+        shape = tuple(
+            -(-min(n, max(size + 2 * (halo + align), floor)) // align) * align
+            for n, size, floor in zip(plan.plane_shape, plan.tile_px, least, strict=True)
+        )
+        network = network_bytes(model.net, model.planes, (shape[0], shape[1]), at_once=at_once)
+        found.append((plan, predict(plan, network, ct_dtype, painters=painters, program=program)))
+    fitting = [(plan, memory) for plan, memory in found if memory.total <= limit]
+    if not fitting:
+        plan, memory = min(found, key=lambda pair: pair[1].total)
+        raise ValueError(
+            f"this run needs {memory} even with tiles of {plan.tile_px[0]} x {plan.tile_px[1]} px, and may use "
+            f"{limit / GIB:.2f} GiB; pass --memory-gib {memory.total / GIB + 0.05:.1f}"
+            + ("" if tile_px is None else ", or a smaller --tile-px")
+        )
+    return min(fitting, key=lambda pair: (pair[0].network_px(), pair[1].total))
+
+
+def _candidates(tile_px: tuple[int, int] | None, one_shape: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Shards to a block, and tiles in it; a tile given is kept."""
+    if tile_px is not None:
+        yield (1, 1), tile_px
+        return
+    if one_shape:
+        yield (1, 1), (ONE_SHAPE_PX, ONE_SHAPE_PX)
+        return
+    wide = SHARD_PX[1]
+    for rows, columns in ((4, 4), (2, 4), (2, 2), (1, 4), (1, 2), (1, 1)):
+        yield (rows, columns), (rows * wide, columns * wide)
+    for part in (2, 4, 8):
+        yield (1, 1), (wide // part, wide)
+        yield (1, 1), (wide // part, wide // part)
+
+
+def network_bytes(net: nn.Module, planes: int, shape: tuple[int, int], *, at_once: int = 1) -> int:
+    """Bytes that a network's tensors take at their peak for tiles of ``shape``, found without computing.
+
+    The network is run on PyTorch's meta device; every tensor is counted from its making to its release.
+    """
+    device = next(net.parameters()).device
+    ledger = _Ledger()
+    state = {name: t.to("meta") for name, t in (*net.named_parameters(), *net.named_buffers())}
+    image = torch.empty((at_once, planes, *shape), device="meta").to(memory_format=torch.channels_last)
+    with torch.no_grad(), ledger:
+        painted = torch.func.functional_call(net, state, (image,))
+    weights = sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
+    result = painted.numel() * painted.element_size()
+    return (
+        ledger.peak + 2 * image.numel() * image.element_size() + 3 * result + (weights if device.type == "cpu" else 0)
+    )
+
+
+def resident_bytes() -> int:
+    """Bytes of this process in memory now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 512 * 2**20
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def available_bytes() -> int:
+    """Bytes that this machine (or the group of processes it confines us to) can still give us."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        most = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if most != "max":
+            found.append(int(most) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, ValueError):
+        pass
+    return min(found, default=8 * GIB)
+
+
+class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that are alive while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = self._now = 0
+        self._known: weakref.WeakKeyDictionary[Any, None] = weakref.WeakKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_flatten(made)[0]:
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage not in self._known:
+                    size = storage.nbytes()
+                    self._known[storage] = None
+                    weakref.finalize(storage, self._release, size)
+                    self._now += size
+        self.peak = max(self.peak, self._now)
+        return made
+
+    def _release(self, size: int) -> None:
+        self._now -= size

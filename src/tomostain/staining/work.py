@@ -1,0 +1,226 @@
+"""One block's work - read, paint, write - the same on this machine's threads and on a cluster's workers."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomostain.images.image import Volume
+from tomostain.images.ome_zarr import CHUNK_PX, VolumeWriter
+from tomostain.images.tiling import Tile
+from tomostain.staining.background import Answers, Background
+from tomostain.staining.blocks import Block, Plan
+from tomostain.staining.journal import sync_file
+from tomostain.staining.levels import Shard
+
+Paint = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
+"""CT values (b, planes, y, x), float32 -> sRGB (b, y, x, 3), uint8."""
+RESUME = "what is finished is kept: repeat the command with --resume"
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """The CT of a block as its network sees it: planes first, rows and columns of the plane's part that is seen."""
+
+    array: npt.NDArray[Any]
+    """(CT planes, rows, columns), in the volume's own type."""
+    index: npt.NDArray[np.intp]
+    """(painted planes, planes of the network): which of the array's planes each is painted from."""
+    corner: tuple[int, int]
+    """Row and column of the CT plane at which the array begins."""
+
+    def tile(self, tile: Tile, plane: int, count: int) -> npt.NDArray[np.float32]:
+        """What ``count`` painted planes see in a tile: (count, planes, rows, columns) float32."""
+        rows, columns = (
+            slice(part.start - first, part.stop - first) for part, first in zip(tile.outer, self.corner, strict=True)
+        )
+        return self.array[self.index[plane : plane + count], rows, columns].astype(np.float32, copy=False)
+
+
+@dataclass(eq=False)
+class Facts:
+    """What was met in painting a block."""
+
+    ct_min: float = np.inf
+    ct_max: float = -np.inf
+    tiles: int = 0
+    constant: int = 0
+    """Tiles (of one plane) of one value, painted by the network's kept answer to it."""
+    skipped: int = 0
+    """Tiles (of one plane) painted as background."""
+
+    def add(self, other: Facts) -> None:
+        """Take in what another block met."""
+        self.ct_min, self.ct_max = min(self.ct_min, other.ct_min), max(self.ct_max, other.ct_max)
+        self.tiles += other.tiles
+        self.constant += other.constant
+        self.skipped += other.skipped
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """All that a thread or a worker needs to know to do any block of a run; can be pickled."""
+
+    ct: Volume
+    plan: Plan
+    writer: VolumeWriter
+    background: Background | None = None
+    at_once: int = 1
+    """Planes that are in the network at once."""
+    answers: Answers = field(default_factory=Answers, compare=False)
+
+    def read(self, block: Block) -> Values:
+        """Read the CT that a block is painted from.
+
+        Raises
+        ------
+        ValueError
+            It holds NaN or infinite values.
+        OSError
+            It cannot be read.
+        """
+        plan = self.plan
+        wanted = plan.planes_of(block)
+        planes = sorted({z for group in wanted for z in group})
+        rows, columns = plan.seen(block)
+        shape = (len(planes), rows.stop - rows.start, columns.stop - columns.start)
+        array = np.empty(shape, dtype=self.ct.dtype.newbyteorder("="))
+        try:
+            for run, filled in _runs(planes):
+                window = [slice(0, 0)] * 3
+                window[plan.cut.axis] = run
+                for axis, part in zip(plan.cut.plane_axes, (rows, columns), strict=True):
+                    window[axis] = part
+                array[filled] = np.moveaxis(self.ct[tuple(window)], plan.cut.axis, 0)
+        except MemoryError:
+            raise
+        except Exception as error:
+            name = "zyx"[plan.cut.axis]
+            where = f"planes {planes[0]} to {planes[-1]} along {name}"
+            kind = OSError if isinstance(error, OSError) else ValueError
+            raise kind(f"{self.ct.name} cannot be read in {where}: {_plain(error)}; mend it; {RESUME}") from error
+        if np.issubdtype(array.dtype, np.floating):
+            self._check_finite(array, planes, (rows.start, columns.start))
+        place = {z: i for i, z in enumerate(planes)}
+        index = np.array([[place[z] for z in group] for group in wanted], dtype=np.intp)
+        return Values(array, index, (rows.start, columns.start))
+
+    def paint(self, block: Block, values: Values, paint: Paint) -> tuple[npt.NDArray[np.uint8], Facts]:
+        """Paint a block: colours (3, z, y, x) in the output's own order, and what was met."""
+        plan = self.plan
+        size = tuple(part.stop - part.start for part in block.core)
+        colours = np.empty((3, *size), dtype=np.uint8)
+        view = np.moveaxis(colours, 1 + plan.cut.axis, 1)
+        facts = Facts(float(values.array.min()), float(values.array.max()))
+        first = [block.core[axis].start + plan.cut.roi[axis].start for axis in plan.cut.plane_axes]
+        for tile in plan.tiles(block):
+            rows, columns = (slice(c.start - f, c.stop - f) for c, f in zip(tile.core, first, strict=True))
+            for plane in range(0, size[plan.cut.axis], self.at_once):
+                count = min(self.at_once, size[plan.cut.axis] - plane)
+                seen = values.tile(tile, plane, count)
+                painted = self._answer(seen, paint, facts)
+                inner = painted[(slice(None), *tile.inner)]
+                view[:, plane : plane + count, rows, columns] = np.moveaxis(inner, -1, 0)
+        return colours, facts
+
+    def write(self, block: Block, colours: npt.NDArray[np.uint8]) -> None:
+        """Write a block's shards, each once; on return they are on disk.
+
+        Raises
+        ------
+        OSError
+            They cannot be written.
+        """
+        try:
+            for corner in self.plan.shards(block):
+                window = self.writer.window(0, corner)
+                part = tuple(
+                    slice(w.start - c.start, w.stop - c.start) for w, c in zip(window, block.core, strict=True)
+                )
+                self.writer[window] = np.moveaxis(colours[(slice(None), *part)], 0, -1)
+                sync_file(self.writer.file(0, corner))
+        except OSError as error:
+            raise _cannot_write(error, self.writer.path) from error
+
+    def build(self, shard: Shard) -> None:
+        """Build one shard of the pyramid; on return it is on disk.
+
+        Raises
+        ------
+        OSError
+            It cannot be written, or what lies under it cannot be read.
+        """
+        try:
+            self.writer.build(*shard)
+            sync_file(self.writer.file(*shard))
+        except OSError as error:
+            raise _cannot_write(error, self.writer.path) from error
+
+    def _answer(self, seen: npt.NDArray[np.float32], paint: Paint, facts: Facts) -> npt.NDArray[np.uint8]:
+        """The network's answer to tiles (b, planes, y, x): kept where the tile is constant, else painted."""
+        facts.tiles += len(seen)
+        known: dict[int, npt.NDArray[np.uint8]] = {}
+        for i, tile in enumerate(seen):
+            value = np.float32(tile.flat[0])
+            if tile[-1, -1, -1] == value and (tile == value).all():
+                facts.constant += 1
+            elif self.background is not None and self.background.holds(tile):
+                value = np.float32(self.background.value)
+                facts.skipped += 1
+            else:
+                continue
+            known[i] = self._constant(value, tile.shape, paint)
+        if not known:
+            return paint(seen)
+        rest = [i for i in range(len(seen)) if i not in known]
+        painted = np.empty((len(seen), *seen.shape[-2:], 3), dtype=np.uint8)
+        for i, answer in known.items():
+            painted[i] = answer
+        if rest:
+            painted[rest] = paint(seen[rest])
+        return painted
+
+    def _constant(self, value: np.float32, shape: tuple[int, ...], paint: Paint) -> npt.NDArray[np.uint8]:
+        """What the network paints where it sees one value only, (rows, columns, 3); kept."""
+        return self.answers.get((float(value), shape), lambda: paint(np.full((1, *shape), value, np.float32))[0])
+
+    def _check_finite(self, array: npt.NDArray[Any], planes: list[int], corner: tuple[int, int]) -> None:
+        for z, plane in zip(planes, array, strict=True):
+            bad = ~np.isfinite(plane)
+            if bad.any():
+                row, column = (int(i) + first for i, first in zip(np.argwhere(bad)[0], corner, strict=True))
+                voxel = [row, column]
+                voxel.insert(self.plan.cut.axis, z)
+                raise ValueError(
+                    f"{self.ct.name} has NaN or infinite values near voxel {tuple(voxel)}; mend it; {RESUME}"
+                )
+
+
+def _runs(planes: list[int]) -> list[tuple[slice, slice]]:
+    """Sorted plane numbers as evenly spaced slices no longer than a chunk, each with its place in the list."""
+    runs: list[tuple[slice, slice]] = []
+    i = 0
+    while i < len(planes):
+        step = planes[i + 1] - planes[i] if i + 1 < len(planes) else 1
+        j = i + 1
+        while j < len(planes) and planes[j] - planes[j - 1] == step and planes[j] // CHUNK_PX == planes[i] // CHUNK_PX:
+            j += 1
+        runs.append((slice(planes[i], planes[j - 1] + 1, step), slice(i, j)))
+        i = j
+    return runs
+
+
+def _cannot_write(error: OSError, path: Path) -> OSError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OSError(f"{path}: the disk is full; free some space; {RESUME}")
+    return OSError(f"{path} cannot be written: {_plain(error)}; {RESUME}")
+
+
+def _plain(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
