@@ -1,5 +1,7 @@
 """A stand-in network that is exact in tiles, and runs of it small enough for every test."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,9 @@ REACH = 4
 def neighbours(ct):
     """Sees 3 planes and 4 px around, mirrored at the border of what it is shown: (b, 3, y, x) -> (b, y, x, 3)."""
     padded = np.pad(ct, ((0, 0), (0, 0), (REACH, REACH), (REACH, REACH)), mode="symmetric")
-    seen = np.lib.stride_tricks.sliding_window_view(padded, (9, 9), axis=(2, 3)).mean(axis=(1, -2, -1))
+    for axis in (2, 3):
+        padded = np.lib.stride_tricks.sliding_window_view(padded, 9, axis=axis).mean(axis=-1)
+    seen = padded.mean(axis=1)
     return np.round(np.stack([seen, seen / 2, 255 - seen], axis=-1)).astype(np.uint8)
 
 
@@ -29,6 +33,11 @@ def whole(values, axis=0):
 
 
 @pytest.fixture
+def stand_in():
+    return SimpleNamespace(paint=neighbours, whole=whole)
+
+
+@pytest.fixture
 def values(rng):
     return (rng.integers(0, 64, (70, 130, 150)) * 4).astype(np.float32)
 
@@ -37,11 +46,9 @@ def values(rng):
 def begin_run(tmp_path):
     """Set up a run of the stand-in over values; returns its work, run and output."""
 
-    def make(values, *, tile=None, name="v", wrap=None, shards=(1, 1), background=None, **cut):
-        ct = Volume(values if wrap is None else wrap(values), Grid(values.shape, (5, 5, 5)), "ct.h5")
-        plan = plan_blocks(
-            choose_cut(values.shape, **cut), planes=3, halo_px=REACH, align_px=4, tile_px=tile, shards=shards
-        )
+    def make(values, *, tile=None, name="v", wrap=lambda array: array, background=None, **cut):
+        ct = Volume(wrap(values), Grid(values.shape, (5, 5, 5)), "ct.h5")
+        plan = plan_blocks(choose_cut(values.shape, **cut), planes=3, halo_px=REACH, align_px=4, tile_px=tile)
         out = tmp_path / f"{name}.ome.zarr"
         writer, journal = begin(out, plan, {"run": name})
         return Work(ct, plan, writer, background), Run(plan, writer, journal), out
@@ -51,13 +58,19 @@ def begin_run(tmp_path):
 
 @pytest.fixture
 def paint_run(begin_run):
-    """Paint values with the stand-in and return the output's path and what was met."""
+    """Paint values with the stand-in; returns the output's path and what was met."""
 
-    def paint(values, *, painter=neighbours, **settings):
+    def paint(values, *, painters=(neighbours,), **settings):
         work, run, out = begin_run(values, **settings)
         with run:
-            stain_here(work, run, [painter])
+            stain_here(work, run, painters)
         work.writer.declare(work.plan.cut.grid(work.ct.grid))
         return out, run.facts
 
     return paint
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Output files of 64 x 64 x 64, so that a small volume has many blocks."""
+    monkeypatch.setattr("tomostain.staining.blocks.SHARD_PX", (64, 64, 64))

@@ -1,0 +1,166 @@
+"""A stained volume is what the network says plane by plane, whatever the tiles, region, axis and number of painters."""
+
+import errno
+import threading
+
+import numpy as np
+import pytest
+
+from tomostain.images import read_volume
+from tomostain.images.ome_zarr import VolumeWriter, read_ome_zarr
+from tomostain.images.pyramid import halved
+from tomostain.staining.journal import Journal
+from tomostain.staining.local import stain_here
+from tomostain.staining.run import Run, go_on, journal_path
+
+
+@pytest.mark.parametrize("tile", [None, (64, 64), (32, 100), (30, 7)])
+@pytest.mark.parametrize("axis", ["z", "y", "x"])
+def test_every_voxel_is_painted_from_its_own_neighbourhood(paint_run, stand_in, values, tile, axis):
+    out, facts = paint_run(values[:30, :70, :90], tile=tile, axis=axis)
+    expected = stand_in.whole(values[:30, :70, :90], "zyx".index(axis))
+    np.testing.assert_array_equal(read_volume(out)[:, :, :], expected)
+    assert (facts.ct_min, facts.ct_max) == (0.0, 252.0)
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("tile", [None, (40, 25)])
+def test_blocks_of_one_file_each_give_the_same(paint_run, stand_in, values, tile):
+    out, facts = paint_run(values, tile=tile, painters=[stand_in.paint] * 3)
+    np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values))
+    assert facts.ct_max == 252.0
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize(("axis", "every"), [("z", 1), ("z", 3), ("y", 1), ("x", 4)])
+def test_a_region_is_the_cut_of_the_whole(paint_run, stand_in, values, axis, every):
+    out, _ = paint_run(values, roi="3:68,17:121,30:", axis=axis, every=every)
+    window = [slice(3, 68), slice(17, 121), slice(30, 150)]
+    place = "zyx".index(axis)
+    window[place] = slice(window[place].start, window[place].stop, every)
+    stained = read_volume(out)
+    np.testing.assert_array_equal(stained[:, :, :], stand_in.whole(values, place)[tuple(window)])
+    assert stained.grid.origin_um == (15.0, 85.0, 150.0)
+    assert stained.grid.spacing_um[place] == 5.0 * every
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_pyramid_is_halved_level_by_level(paint_run, values):
+    out, _ = paint_run(values)
+    finer = read_ome_zarr(out)[:, :, :]
+    for level in (1, 2):
+        finer = np.moveaxis(halved(np.moveaxis(finer, -1, 0), colours=True, reduce="mean"), 0, -1)
+        np.testing.assert_array_equal(read_ome_zarr(out, level=level)[:, :, :], finer)
+    assert finer.shape == (18, 33, 38, 3)
+
+
+def test_nan_deep_in_a_volume_names_its_place(paint_run, values):
+    values[5, 3, 7] = np.nan
+    with pytest.raises(ValueError, match=r"ct\.h5 has NaN or infinite values near voxel \(5, 3, 7\).*--resume"):
+        paint_run(values)
+
+
+def test_constant_tiles_take_the_networks_answer_and_change_nothing(paint_run, stand_in, values):
+    values[:20, :, :80] = 96.0
+    seen = []
+
+    def painter(ct):
+        seen.append(ct)
+        return stand_in.paint(ct)
+
+    out, facts = paint_run(values[:30], tile=(32, 32), painters=[painter])
+    np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values[:30]))
+    assert 0 < facts.constant < facts.tiles
+    assert len(seen) < facts.tiles - facts.constant + 10
+
+
+class Unreadable:
+    """An array whose file breaks behind plane 64."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.mended = array, array.shape, array.dtype, False
+
+    def __getitem__(self, window):
+        if window[0].stop > 65 and not self.mended:
+            raise OSError("slice_0065.tif is truncated")
+        return self.array[window]
+
+
+def resumed(work, out, painter):
+    """Open a broken-off run again and bring it to its end; returns what was left to paint."""
+    journal = Journal.resume(journal_path(out))
+    with Run(work.plan, go_on(out, work.plan), journal) as run:
+        left = [block.corner for block in run.blocks]
+        stain_here(work, run, [painter])
+    work.writer.declare(work.plan.cut.grid(work.ct.grid))
+    return left
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_an_unreadable_plane_is_named_and_loses_nothing(begin_run, stand_in, values):
+    broken = Unreadable(values)
+    work, run, out = begin_run(values, wrap=lambda array: broken)
+    with run, pytest.raises(OSError, match=r"ct\.h5 cannot be read in planes 6\d to 69 .*slice_0065.*--resume"):
+        stain_here(work, run, [stand_in.paint])
+    with pytest.raises(ValueError, match="did not finish"):
+        read_volume(out)
+    broken.mended = True
+    left = resumed(work, out, stand_in.paint)
+    assert 0 < len(left) < len(work.plan.blocks())
+    np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_full_disk_is_told_and_loses_nothing(begin_run, stand_in, values, monkeypatch):
+    work, run, out = begin_run(values)
+    write, calls = VolumeWriter.__setitem__, []
+
+    def full(self, window, block):
+        calls.append(window)
+        if len(calls) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, window, block)
+
+    monkeypatch.setattr(VolumeWriter, "__setitem__", full)
+    with run, pytest.raises(OSError, match=r"v\.ome\.zarr: the disk is full; free some space; .*--resume"):
+        stain_here(work, run, [stand_in.paint])
+    monkeypatch.undo()
+    monkeypatch.setattr("tomostain.staining.blocks.SHARD_PX", (64, 64, 64))
+    left = resumed(work, out, stand_in.paint)
+    assert len(left) <= len(work.plan.blocks()) - 4
+    np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_network_out_of_memory_is_told(paint_run, values, error):
+    def painter(ct):
+        raise error
+
+    with pytest.raises(MemoryError, match=r"ran out of memory; take a smaller --tile-px; .*--resume"):
+        paint_run(values, painters=[painter])
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_no_more_than_three_blocks_are_in_memory(begin_run, stand_in, values, monkeypatch):
+    work, run, _ = begin_run(values)
+    lock, alive, most = threading.Lock(), 0, 0
+    read, finish = type(work).read, Run.finish_block
+
+    def counted_read(self, block):
+        nonlocal alive, most
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        return read(self, block)
+
+    def counted_finish(self, block, facts):
+        nonlocal alive
+        with lock:
+            alive -= 1
+        return finish(self, block, facts)
+
+    monkeypatch.setattr(type(work), "read", counted_read)
+    monkeypatch.setattr(Run, "finish_block", counted_finish)
+    with run:
+        stain_here(work, run, [stand_in.paint])
+    assert most <= 3
