@@ -107,13 +107,10 @@ class Plan:
     """Extent (z, y, x) of a block in the output: whole shards."""
     tile_px: tuple[int, int]
     """Painted extent (rows, columns) of a tile."""
+    shard_px: Corner
+    """Most (z, y, x) that is one file of the output."""
     least_px: tuple[int, int] = (0, 0)
     """Smallest extent that the network is shown, where all tiles must have one shape."""
-
-    @property
-    def shard_px(self) -> Corner:
-        """Most that is one file of the output."""
-        return shard_along(self.cut.axis)
 
     @property
     def plane_shape(self) -> tuple[int, int]:
@@ -186,7 +183,7 @@ class Plan:
         return total
 
 
-def shard_along(axis: int) -> Corner:
+def _shard_along(axis: int) -> Corner:
     """Most that one output file holds (z, y, x): a chunk deep along the planes' axis, wide across them."""
     deep, wide = SHARD_PX[0], SHARD_PX[1]
     z, y, x = (deep if i == axis else wide for i in range(3))
@@ -212,7 +209,8 @@ def plan_blocks(
     ValueError
         A tile has no pixels.
     """
-    size = list(shard_of(cut.shape, shard_along(cut.axis)))
+    shard = _shard_along(cut.axis)
+    size = list(shard_of(cut.shape, shard))
     for axis, count in zip(cut.plane_axes, shards, strict=True):
         size[axis] = min(size[axis] * count, -(-cut.shape[axis] // CHUNK_PX) * CHUNK_PX)
     rows, columns = (size[axis] for axis in cut.plane_axes)
@@ -221,7 +219,7 @@ def plan_blocks(
             raise ValueError(f"a tile needs at least one pixel along each axis, not {tile_px}")
         rows, columns = min(rows, tile_px[0]), min(columns, tile_px[1])
     block = (size[0], size[1], size[2])
-    return Plan(cut, planes, halo_px, align_px, block, (rows, columns), least_px)
+    return Plan(cut, planes, halo_px, align_px, block, (rows, columns), shard, least_px)
 
 
 def _mirrored(index: int, length: int) -> int:

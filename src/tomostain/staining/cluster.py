@@ -1,11 +1,223 @@
-"""stub"""
+"""The same blocks on many workers (Dask distributed): on this machine, at a scheduler's address, or through Slurm.
 
+The client alone keeps the journal; a block is noted when its worker says that its shards are on disk. What a worker did
+not live to say is done again by another: shards are whole files that are renamed into place, so that doing a block
+twice writes the same bytes once more and harms nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+import torch
+
+from tomostain._imports import require
+from tomostain.learning.stainer import Stainer
+from tomostain.staining.backends import BACKENDS
+from tomostain.staining.blocks import Block
+from tomostain.staining.choose import take_sample
+from tomostain.staining.levels import Shard
+from tomostain.staining.local import told_out_of_memory
+from tomostain.staining.run import Run
+from tomostain.staining.slurm import batch_script, cancel, read_slurm, submit
+from tomostain.staining.work import RESUME, Facts, Paint, Work
+
+ATTEMPTS = 4
+"""Times that a task whose workers died (each time several of them) is handed out."""
+THREADS = 2
+"""Tasks of a worker at once: while one paints, the other reads or writes."""
+_WAIT_S = 120
 
 
 def workers_of(cluster: str | None) -> int:
-    return 1
+    """How many processes of this machine the run will take: N for ``local:N``, else one.
+
+    Raises
+    ------
+    ValueError
+        ``cluster`` is none of local:N, an address, and a YAML file.
+    """
+    if cluster is None or "://" in cluster or Path(cluster).suffix in (".yaml", ".yml"):
+        return 1
+    found = re.fullmatch(r"local:([1-9]\d*)", cluster)
+    if not found:
+        raise ValueError(f"cluster {cluster!r} is none of local:N, tcp://scheduler:8786, slurm.yaml")
+    return int(found[1])
 
 
-def stain_on_cluster(*a: Any) -> None:
-    raise ValueError("no")
+@dataclass(frozen=True)
+class Order:
+    """What a worker must know beside its task; the same for all tasks of a run."""
+
+    work: Work
+    stainer: Path
+    backend: str
+    device: str
+    threads: int
+    """Threads of the worker's network."""
+
+
+def stain_on_cluster(order: Order, run: Run, cluster: str) -> None:
+    """Do all that is left of a run on the workers of ``cluster``; they need the stainer, the volume and the output.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Dask distributed is not installed.
+    ValueError, OSError, MemoryError
+        A block failed on a worker, or workers kept dying on it; the run can be resumed.
+    """
+    distributed: Any = require("distributed", extra="cluster")
+    payload = pickle.dumps(order)
+    with connected(cluster, order) as client:
+        tasks: deque[Block | Shard] = deque([*run.due(), *run.blocks])
+        attempts: dict[str, int] = {}
+        under_way: dict[Any, Block | Shard] = {}
+        finished = distributed.as_completed()
+
+        def hand_out(task: Block | Shard) -> None:
+            key = _key(task)
+            attempts[key] = attempts.get(key, 0) + 1
+            future = client.submit(
+                do, payload, task, key=f"{key}-{attempts[key]}", pure=False, priority=_priority(task)
+            )
+            under_way[future] = task
+            finished.add(future)
+
+        def fill() -> None:
+            most = (THREADS + 1) * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+            while tasks and len(under_way) < most:
+                hand_out(tasks.popleft())
+
+        fill()
+        try:
+            while under_way:
+                future = next(finished)
+                task = under_way.pop(future)
+                try:
+                    facts = future.result()
+                except distributed.KilledWorker:
+                    if attempts[_key(task)] >= ATTEMPTS:
+                        raise MemoryError(
+                            f"workers died again and again on {_key(task)}, most likely for want of memory: give them "
+                            f"more, or take a smaller --tile-px; {RESUME}"
+                        ) from None
+                    tasks.appendleft(task)
+                else:
+                    due = run.finish_block(task, facts) if isinstance(task, Block) else run.finish_shard(task)
+                    tasks.extendleft(due)
+                fill()
+        finally:
+            client.cancel(list(under_way))
+
+
+def do(payload: bytes, task: Block | Shard) -> Facts | None:
+    """Do one task on a worker: paint and write a block, or build a shard of the pyramid."""
+    order, paint, lock = _ready(payload)
+    if not isinstance(task, Block):
+        order.work.build(task)
+        return None
+    values = order.work.read(task)
+    try:
+        with lock:
+            colours, facts = order.work.paint(task, values, paint)
+    except (MemoryError, RuntimeError) as error:
+        raise told_out_of_memory(error) from None
+    order.work.write(task, colours)
+    return facts
+
+
+@lru_cache(maxsize=1)
+def _ready(payload: bytes) -> tuple[Order, Paint, threading.Lock]:
+    """The run that this worker works for: its painter is made once."""
+    with _READYING:
+        order: Order = pickle.loads(payload)
+        torch.set_num_threads(order.threads)
+        device = order.device
+        if device.startswith("cuda"):
+            worker: Any = require("distributed", extra="cluster").get_worker()
+            name = str(worker.name)
+            device = f"cuda:{int(name) % torch.cuda.device_count() if name.isdigit() else 0}"
+        model = Stainer.load(order.stainer).on(device)
+        paint = BACKENDS[order.backend].make(model, take_sample(order.work.ct, order.work.plan))
+    return order, paint, threading.Lock()
+
+
+_READYING = threading.Lock()
+
+
+@contextmanager
+def connected(cluster: str, order: Order) -> Iterator[Any]:
+    """A client of the cluster; what was started for it is ended with it.
+
+    Raises
+    ------
+    OSError
+        The scheduler does not answer, or Slurm refuses the workers' job.
+    """
+    distributed: Any = require("distributed", extra="cluster")
+    if cluster.startswith("local:"):
+        with (
+            distributed.LocalCluster(
+                n_workers=workers_of(cluster),
+                threads_per_worker=THREADS,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            ) as local,
+            distributed.Client(local) as client,
+        ):
+            yield client
+    elif "://" in cluster:
+        try:
+            client = distributed.Client(cluster, timeout=_WAIT_S)
+        except (OSError, TimeoutError) as error:
+            raise OSError(f"no Dask scheduler answers at {cluster}: {' '.join(str(error).split())}") from None
+        with client:
+            yield client
+    else:
+        slurm = read_slurm(Path(cluster))
+        with (
+            distributed.LocalCluster(
+                n_workers=0, host=None, interface=slurm.interface, dashboard_address=None, protocol="tcp://"
+            ) as scheduler,
+            distributed.Client(scheduler) as client,
+        ):
+            job = submit(batch_script(slurm, scheduler.scheduler_address))
+            print(f"Slurm job {job}: waiting for its first worker", file=sys.stderr)
+            try:
+                client.wait_for_workers(1)
+                yield client
+            finally:
+                cancel(job)
+
+
+def threads_of(cluster: str) -> int:
+    """Threads of a worker's network: this machine's processors shared out, or those that Slurm gives a task."""
+    if cluster.startswith("local:"):
+        return max(1, torch.get_num_threads() // workers_of(cluster))
+    if "://" in cluster:
+        return max(1, int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads())
+    return read_slurm(Path(cluster)).cpus
+
+
+def _key(task: Block | Shard) -> str:
+    level, place = (0, task.corner) if isinstance(task, Block) else task
+    return f"{'block' if isinstance(task, Block) else f'level {level} shard'} {place[0]} {place[1]} {place[2]}"
+
+
+def _priority(task: Block | Shard) -> int:
+    return 0 if isinstance(task, Block) else 1

@@ -81,7 +81,7 @@ class Journal:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until a file and its name in its folder are on disk; where there is no file, there is nothing to wait for."""
+    """Wait until a file and its name in its folder are on disk; a missing file has nothing to wait for."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -155,11 +155,9 @@ def network_bytes(net: nn.Module, planes: int, shape: tuple[int, int], *, at_onc
     image = torch.empty((at_once, planes, *shape), device="meta").to(memory_format=torch.channels_last)
     with torch.no_grad(), ledger:
         painted = torch.func.functional_call(net, state, (image,))
-    weights = sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
-    result = painted.numel() * painted.element_size()
-    return (
-        ledger.peak + 2 * image.numel() * image.element_size() + 3 * result + (weights if device.type == "cpu" else 0)
-    )
+    weights = sum(t.numel() * t.element_size() for t in state.values()) if device.type == "cpu" else 0
+    buffers = 2 * image.numel() * image.element_size() + 3 * painted.numel() * painted.element_size()
+    return int(ledger.peak + buffers + weights)
 
 
 def resident_bytes() -> int:

@@ -14,7 +14,7 @@ from tomostain.images import check_ct, read_volume
 from tomostain.images.image import Volume
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis, choose_cut
-from tomostain.staining.cluster import stain_on_cluster, workers_of
+from tomostain.staining.cluster import Order, stain_on_cluster, threads_of, workers_of
 from tomostain.staining.journal import Journal
 from tomostain.staining.local import stain_here
 from tomostain.staining.prepare import (
@@ -139,7 +139,8 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     work = Work(ct, settled.plan, writer, settled.background, at_once=planes_at_once(model))
     with Run(settled.plan, writer, journal) as run:
         if recipe.cluster:
-            stain_on_cluster(work, run, model, settled.backend, sample, recipe.cluster)
+            device, threads = model.device.type, threads_of(recipe.cluster)
+            stain_on_cluster(Order(work, Path(stainer), settled.backend, device, threads), run, recipe.cluster)
         else:
             stain_here(work, run, painters_of(model, settled.backend, sample))
         results = _results(settled, run, journal.head)

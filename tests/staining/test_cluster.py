@@ -1,0 +1,128 @@
+"""On a cluster the same blocks give the same volume, whoever dies on the way."""
+
+import os
+import random
+import signal
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tomostain.images import read_volume
+from tomostain.images.geometry import Grid
+from tomostain.images.image import Volume
+from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.ranges import CTRange
+from tomostain.learning.stainer import Stainer
+from tomostain.staining import cluster
+from tomostain.staining.blocks import choose_cut, plan_blocks
+from tomostain.staining.cluster import Order, stain_on_cluster, workers_of
+from tomostain.staining.journal import Journal
+from tomostain.staining.run import Run, begin, journal_path
+from tomostain.staining.slurm import Slurm, batch_script, read_slurm
+from tomostain.staining.work import Work
+
+
+@pytest.fixture
+def order(tmp_path, rng):
+    """A volume of 12 blocks for a small stainer."""
+    spec = NetSpec("resnet", {"width": 4, "depth": 1})
+    model = Stainer(build_generator(spec, 1, 3).eval(), spec, CTRange(0.0, 2.0), "giemsa", 5.0)
+    model.save(tmp_path / "stainer")
+    values = rng.random((66, 80, 130), dtype=np.float32)
+    plan = plan_blocks(choose_cut(values.shape), planes=1, halo_px=model.halo_px, align_px=model.stride_px)
+    writer, journal = begin(tmp_path / "v.ome.zarr", plan, {})
+    work = Work(Volume(values, Grid(values.shape, (5, 5, 5)), "ct"), plan, writer)
+    with Run(plan, writer, journal) as run:
+        yield Order(work, tmp_path / "stainer", "torch", "cpu", 1), run
+
+
+def painted_whole(order):
+    model = Stainer.load(order.stainer)
+    return np.stack([model(plane[None]) for plane in order.work.ct[:, :, :]])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_shards")
+def test_workers_killed_at_random_lose_and_repeat_nothing_that_was_noted(order, monkeypatch):
+    order, run = order
+    done, connect, killed = threading.Event(), cluster.connected, []
+
+    def haunted(cluster, order):
+        inner = connect(cluster, order)
+
+        class Context:
+            def __enter__(self):
+                client = inner.__enter__()
+                threading.Thread(target=kill, args=(client.cluster,), daemon=True).start()
+                return client
+
+            def __exit__(self, *error):
+                done.set()
+                return inner.__exit__(*error)
+
+        return Context()
+
+    def kill(cluster):
+        chance = random.Random(5)
+        while len(killed) < 3 and not done.wait(chance.uniform(0.2, 1.0)):
+            pids = [worker.pid for worker in list(cluster.workers.values()) if worker.pid]
+            if pids:
+                killed.append(chance.choice(pids))
+                os.kill(killed[-1], signal.SIGKILL)
+
+    monkeypatch.setattr("tomostain.staining.cluster.connected", haunted)
+    stain_on_cluster(order, run, "local:2")
+    done.set()
+    order.work.writer.declare(order.work.ct.grid)
+    assert killed
+    np.testing.assert_array_equal(read_volume(order.work.writer.path)[:, :, :], painted_whole(order))
+    with Journal.resume(journal_path(order.work.writer.path)) as journal:
+        noted = [(entry["level"], *entry["at"]) for entry in journal.entries]
+    assert len(noted) == len(set(noted))
+    assert sum(level == 0 for level, *_ in noted) == len(order.work.plan.blocks()) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_shards")
+def test_a_fault_on_a_worker_is_told_and_what_was_done_is_kept(order):
+    order, run = order
+    values = order.work.ct.array
+    values[65, 70, 100] = np.inf
+    with pytest.raises(ValueError, match=r"NaN or infinite values near voxel \(65, 70, 100\).*--resume"):
+        stain_on_cluster(replace(order), run, "local:1")
+    assert run.journal.entries
+
+
+@pytest.mark.parametrize(("text", "count"), [(None, 1), ("local:3", 3), ("tcp://node:8786", 1), ("slurm.yaml", 1)])
+def test_clusters_are_told_apart(text, count):
+    assert workers_of(text) == count
+
+
+@pytest.mark.parametrize("text", ["local:0", "local", "many", "local:-1"])
+def test_what_is_no_cluster_is_refused(text):
+    with pytest.raises(ValueError, match=r"none of local:N, tcp://scheduler:8786, slurm\.yaml"):
+        workers_of(text)
+
+
+def test_the_slurm_script_asks_for_what_the_file_says(tmp_path):
+    file = tmp_path / "slurm.yaml"
+    file.write_text(
+        "workers: 64\ncpus: 8\nmemory_gib: 16\ngpus: 1\npartition: gpu\nsetup: [module load cuda]\npython: python3\n"
+    )
+    script = batch_script(read_slurm(file), "tcp://10.0.0.1:8786").splitlines()
+    for line in ("ntasks=64", "cpus-per-task=8", "mem-per-cpu=2048M", "gpus-per-task=1", "partition=gpu"):
+        assert f"#SBATCH --{line}" in script
+    assert script.index("module load cuda") < len(script) - 1
+    assert script[-1].startswith("exec srun --kill-on-bad-exit=0 python3 -m distributed.cli.dask_worker tcp://10.0.0.1")
+    assert "--nanny" in script[-1]
+
+
+def test_a_slurm_file_with_a_slip_is_refused(tmp_path):
+    file = tmp_path / "slurm.yaml"
+    file.write_text("worker: 3\n")
+    with pytest.raises(ValueError, match=r"slurm\.yaml: unknown setting 'worker'; did you mean 'workers'\?"):
+        read_slurm(file)
+    with pytest.raises(ValueError, match="workers and cpus are at least 1"):
+        Slurm(workers=0)
