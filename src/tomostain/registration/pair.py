@@ -132,7 +132,11 @@ def save_pair(pair: Pair, path: Path) -> Path:
     arrays |= {"mask": pair.mask.astype(np.uint8), "confidence": pair.confidence}
     for name, values in arrays.items():
         chunk = tuple(min(n, 512) for n in values.shape)
-        settings = {"chunks": chunk, "compressors": ZstdCodec(level=3), "config": {"write_empty_chunks": True}}
+        settings: dict[str, Any] = {
+            "chunks": chunk,
+            "compressors": ZstdCodec(level=3),
+            "config": {"write_empty_chunks": True},
+        }
         root.create_array(name, data=np.ascontiguousarray(values), **settings)
     root.attrs.update(
         {
