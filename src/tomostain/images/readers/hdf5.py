@@ -16,8 +16,10 @@ from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
 from tomostain.images.readers.arrays import Array, Box, Chunked, Held, Source, Windowed
 from tomostain.images.readers.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
+from tomostain.images.readers.hdf5_chunks import check_chunks
 from tomostain.images.readers.hdf5_links import Node, candidates, find, inside_folder, nexus_default
 from tomostain.images.readers.stated_spacing import agreed, of_attributes, of_axes, of_siblings
+from tomostain.images.readers.zarr_bounds import warn_of_missing
 
 KIND = "HDF5"
 MOST_CHUNK_BYTES = 2**29
@@ -37,16 +39,23 @@ _FILTERS = {
 class DataSet:
     """The three long axes of a data set in an HDF5 file that is kept open; HDF5 reads only the chunks a box touches."""
 
-    def __init__(self, file: Path, path: str, axes: slice, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, name: str, file: Path, path: str, axes: slice, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
         self.shape, self.dtype = shape[axes], dtype
-        self._where = (file, path, axes, shape, dtype)
+        self._where = (name, file, path, axes, shape, dtype)
+        self._name, self._warned = name, False
         self._before, self._after = axes.start, len(shape) - axes.stop
         self._data: Held[h5py.Dataset] = Held(_open_dataset, file, path)
 
     def read(self, box: Box) -> Array:
         where = (*(slice(0, 1),) * self._before, *(slice(a, b) for a, b in box), *(slice(0, 1),) * self._after)
+        data = self._data.get()
+        if data.chunks and check_chunks(data, where, self._name) and not self._warned:
+            self._warned = True
+            warn_of_missing(self._name, data.fillvalue)
         values = np.empty(tuple(part.stop - part.start for part in where), self.dtype)
-        self._data.get().read_direct(values, where)
+        data.read_direct(values, where)
         return values.reshape(tuple(b - a for a, b in box))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -75,7 +84,7 @@ def read_hdf5(path: Path, given: Given) -> Volume:
             axes = _axes_of(name, data)
             _check(name, data, node, path)
             stated, seen = _stated_spacing(data, node, axes)
-            source: Source = DataSet(node.file, node.path, axes, tuple(data.shape), np.dtype(data.dtype))
+            source: Source = DataSet(name, node.file, node.path, axes, tuple(data.shape), np.dtype(data.dtype))
             if data.chunks:
                 source = Chunked(source, tuple(data.chunks[axes]))
         grid = Grid(source.shape, spacing_of(name, stated, given, found=seen))
@@ -137,15 +146,22 @@ def _check(name: str, data: h5py.Dataset, node: Node, root: Path) -> None:
     """Check a data set before any of it is read: its type, where its bytes lie and how many, chunks and filters."""
     dtype_of(name, data.dtype)
     plist = data.id.get_create_plist()
-    raw_files = [plist.get_external(i)[0] for i in range(plist.get_external_count())]
-    sources = [source.file_name for source in data.virtual_sources()] if data.is_virtual else []
-    for target in (*raw_files, *sources):
-        text = target.decode("utf-8", "replace") if isinstance(target, bytes) else str(target)
-        if text != ".":
-            inside_folder(name, text, node.file, root)
-    if not raw_files and not sources:
+    external = [plist.get_external(i) for i in range(plist.get_external_count())]
+    sources = data.virtual_sources() if data.is_virtual else []
+    for named, offset, size in external:
+        file = inside_folder(name, _text(named), node.file, root)
+        if not file.is_file() or file.stat().st_size < offset + size:
+            raise VolumeError(f"{name} takes its values from {_text(named)}, which is not there whole; copy it here")
+    for source in sources:
+        file = node.file if source.file_name == "." else inside_folder(name, source.file_name, node.file, root)
+        if not file.is_file():
+            raise VolumeError(f"{name} takes its values from {source.file_name}, which is not there; copy it here")
+        find(file, source.dset_name)
+    if not external and not sources:
         stored = node.file.stat().st_size
         believable(name, data.shape, data.dtype, stored)
+        if data.id.get_storage_size() == 0:
+            raise VolumeError(f"{name} holds no values: it was created and never written; export it again")
         at = data.id.get_offset()
         if data.chunks is None and at is not None and at + data.id.get_storage_size() > stored:
             raise VolumeError(f"{name} is truncated: its values lie beyond the file's end; copy it again")
@@ -161,6 +177,10 @@ def _check(name: str, data: h5py.Dataset, node: Node, root: Path) -> None:
                 f"{name} is compressed with {_FILTERS.get(code, 'a filter')} (HDF5 filter {code}), which is not "
                 "installed; pip install 'tomostain[formats]', or save it with gzip (h5repack)"
             )
+
+
+def _text(named: bytes | str) -> str:
+    return named.decode("utf-8", "replace") if isinstance(named, bytes) else named
 
 
 def _stated_spacing(data: h5py.Dataset, node: Node, axes: slice) -> tuple[Vector | None, str]:

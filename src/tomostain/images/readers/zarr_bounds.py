@@ -10,15 +10,16 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import zarr
 from numcodecs.abc import Codec as Numcodec
 from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import ShardingCodec
+from zarr.codecs import BloscCodec, GzipCodec, ShardingCodec, ZstdCodec
 from zarr.codecs.numcodecs import BZ2, LZ4, LZMA, Blosc, GZip, Zlib, Zstd
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
@@ -31,9 +32,10 @@ SPARE_BYTES = 2**26
 DEFLATE_RATIO = 1032
 """No deflate stream unfolds to more (zlib's technical notes)."""
 _STEP_BYTES = 2**22
-_V3_KINDS = {"BloscCodec": "blosc", "GzipCodec": "gzip", "ZstdCodec": "zstd"} | {
-    kind.__name__: kind.codec_name.removeprefix("numcodecs.") for kind in (BZ2, LZ4, LZMA, Blosc, GZip, Zlib, Zstd)
-}
+_V3_KINDS: Mapping[type, str] = MappingProxyType(
+    {BloscCodec: "blosc", GzipCodec: "gzip", ZstdCodec: "zstd"}
+    | {BZ2: "bz2", LZ4: "lz4", LZMA: "lzma", Blosc: "blosc", GZip: "gzip", Zlib: "zlib", Zstd: "zstd"}
+)
 
 
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
@@ -168,7 +170,7 @@ class _BoundedV3(BytesBytesCodec):
 def _bounded_v3(codec: Any) -> Any:
     if isinstance(codec, ShardingCodec):
         return replace(codec, codecs=tuple(_bounded_v3(inner) for inner in codec.codecs))
-    kind = _V3_KINDS.get(type(codec).__name__)
+    kind = _V3_KINDS.get(type(codec))
     return codec if kind is None else _BoundedV3(codec, kind)
 
 
