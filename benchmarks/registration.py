@@ -1,8 +1,8 @@
 """How well slides are registered: python benchmarks/registration.py run | table | calibrate.
 
 Cohorts are phantoms: `tomostain phantom COHORT --specimens 16 --slides 4 --size 200 400 400 --seed 2000`. Seeds 1000 to
-1099 are for tuning and calibration, 2000 to 2099 for the table. `run COHORT RESULTS.jsonl --ways prior none ...` appends
-a line for each slide and way (those that are there are kept), `table RESULTS.jsonl` prints the figures, `calibrate
+1099 are for tuning and calibration, 2000 to 2099 for the table. `run COHORT RESULTS.jsonl --ways prior none` appends a
+line for each slide and way (those that are there are kept), `table RESULTS.jsonl` prints the figures, `calibrate
 RESULTS.jsonl` fits the constants of registration/quality.py. Ways: prior (the true placement disturbed by up to 250 um
 along each axis and 10 degrees about each), none, other (the CT of the next specimen), nothing (an empty slide of dirt),
 itk (SimpleITK, Mattes mutual information, affine then B-spline, from the same disturbed start).

@@ -212,7 +212,7 @@ class Schedule:
 def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Schedule) -> Fit:
     """Fit pose and (where there is one) field to the CT by Gauss-Newton.
 
-    Returns the last iteration, or the best one where the last is worse by more than a hundredth.
+    Returns the last iteration, or the best one where the last is worse by more than a tenth.
     """
     problem = _Problem(scene, slide, field, how)
     best: Fit | None = None
@@ -229,7 +229,7 @@ def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Sche
         if moved < 0.02 * slide.spacing_um:
             break
     last, _ = problem.linearise(pose, field, damping)
-    return last if best is None or last.gain > best.gain - 0.01 * abs(best.gain) else best
+    return last if best is None or last.gain > best.gain - 0.1 * abs(best.gain) else best
 
 
 class _Problem:
