@@ -1,4 +1,4 @@
-"""Zarr chunks that are what they claim: none unfolds to more than its place holds, none that is missing passes for zeros."""
+"""Zarr chunks that are what they claim: none unfolds to more than its place holds, none missing passes for zeros."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _V3_KINDS: Mapping[type, str] = MappingProxyType(
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """The same array, whose compressors refuse a chunk that would unfold to far more than a chunk holds.
 
-    numcodecs allocates whatever a zstd, Blosc or LZ4 header claims, and unfolds deflate, bzip2 and LZMA without a limit.
+    numcodecs allocates whatever a zstd, Blosc or LZ4 header claims, and unfolds deflate, bzip2 and LZMA without limit.
     """
     about = array.metadata
     chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
@@ -55,7 +55,9 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
     return zarr.Array(zarr.AsyncArray(new, array.store_path))
 
 
-def check_stored(array: zarr.Array[Any], folder: Path, box: tuple[tuple[int, int], ...], name: str, *, whole: bool) -> int:
+def check_stored(
+    array: zarr.Array[Any], folder: Path, box: tuple[tuple[int, int], ...], name: str, *, whole: bool
+) -> int:
     """Make sure that the files that a box (first, last + 1 of each axis) is read from are there; how many are not.
 
     ``whole``: whoever wrote the array stored every chunk, so that one that is missing was lost.
