@@ -21,7 +21,7 @@ Span = tuple[int, int]
 Box = tuple[Span, ...]
 Handle = TypeVar("Handle")
 
-CACHE_BYTES = 160 * 2**20
+CACHE_BYTES = 2**27
 """Most that is kept of chunks that span several planes."""
 
 
@@ -176,16 +176,17 @@ class Flat:
         (z0, z1), (y0, y1), (x0, x1) = box
         _, height, width = self.shape
         file, row = self._file.get(), self.shape[2] * self.dtype.itemsize
-        if (y0, y1, x0, x1) == (0, height, 0, width) and isinstance(self._planes_at, int):
-            values = np.empty((z1 - z0, height, width), self.dtype)
-            file.read_into(values, self._planes_at + z0 * height * row, self.path.name)
-            return values
         out = np.empty((z1 - z0, y1 - y0, x1 - x0), self.dtype)
+        if (y0, y1, x0, x1) == (0, height, 0, width) and isinstance(self._planes_at, int):
+            file.read_into(out, self._planes_at + z0 * height * row, self.path.name)
+            return out
+        whole_rows = (x0, x1) == (0, width)
         band = np.empty((y1 - y0, width), self.dtype)
         for i, z in enumerate(range(z0, z1)):
             plane = self._planes_at + z * height * row if isinstance(self._planes_at, int) else int(self._planes_at[z])
-            file.read_into(band, plane + y0 * row, self.path.name)
-            out[i] = band[:, x0:x1]
+            file.read_into(out[i] if whole_rows else band, plane + y0 * row, self.path.name)
+            if not whole_rows:
+                out[i] = band[:, x0:x1]
         return out
 
 

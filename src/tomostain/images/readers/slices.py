@@ -18,7 +18,7 @@ from PIL import Image
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
-from tomostain.images.readers.arrays import Array, Box, Windowed
+from tomostain.images.readers.arrays import Array, Box, Flat, Windowed
 from tomostain.images.readers.given import Given, VolumeError, believable, dtype_of, one_line, spacing_of, told
 from tomostain.images.readers.tiff import PageFacts, count_pages, facts_of, open_tiff, page_window
 
@@ -34,31 +34,38 @@ _NO_SLICE = re.compile(r"(_spr|_preview|_ir|_arc|~spr)$", re.IGNORECASE)
 class Slices:
     """A folder's slices as (z, y, x); only the files asked for are opened, only the strips and tiles read."""
 
-    def __init__(self, files: tuple[Path, ...], plane: PageFacts) -> None:
-        self.shape, self.dtype = (len(files), *plane.shape), plane.dtype.newbyteorder("=")
-        self._files, self._plane = files, plane
+    def __init__(self, files: tuple[Path, ...], plane: PageFacts, values_at: tuple[int | None, ...]) -> None:
+        """``values_at`` is where each file's uncompressed values begin; None for those that must be decoded."""
+        self.shape, self.dtype = (len(files), *plane.shape), plane.dtype
+        self._files, self._plane, self._values_at = files, plane, values_at
 
     def read(self, box: Box) -> Array:
         (z0, z1), rows, columns = box
+        if z1 - z0 == 1:
+            return self._window(z0, rows, columns)[None]
         out = np.empty((z1 - z0, rows[1] - rows[0], columns[1] - columns[0]), self.dtype)
-        for i, file in enumerate(self._files[z0:z1]):
-            with told(file.name, "a slice"):
-                out[i] = self._window(file, rows, columns)
+        for z in range(z0, z1):
+            out[z - z0] = self._window(z, rows, columns)
         return out
 
-    def _window(self, file: Path, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
-        if file.suffix.lower() not in TIFF_SUFFIXES:
-            values = _picture(file)
-            self._check(file, PageFacts((values.shape[0], values.shape[1]), values.dtype, None))
-            return values[slice(*rows), slice(*columns)]
-        with open_tiff(file) as tiff:
-            page = tiff.pages.first
-            found = facts_of(page, file.name)
-            self._check(file, found)
-            return page_window(page, rows, columns)
+    def _window(self, z: int, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
+        file, begin = self._files[z], self._values_at[z]
+        with told(file.name, "a slice"):
+            if begin is not None:
+                flat = Flat(file, (1, *self._plane.shape), self._plane.dtype, begin)
+                return np.squeeze(flat.read(((0, 1), rows, columns)), axis=0)
+            if file.suffix.lower() not in TIFF_SUFFIXES:
+                values = _picture(file)
+                self._check(file, PageFacts((values.shape[0], values.shape[1]), values.dtype, None))
+                part: Array = values[slice(*rows), slice(*columns)]
+                return part
+            with open_tiff(file) as tiff:
+                page = tiff.pages.first
+                self._check(file, facts_of(page, file.name))
+                return page_window(page, rows, columns)
 
     def _check(self, file: Path, found: PageFacts) -> None:
-        if found.shape != self.shape[1:] or found.dtype.newbyteorder("=") != self.dtype:
+        if found.shape != self.shape[1:] or found.dtype.newbyteorder("=") != self.dtype.newbyteorder("="):
             raise VolumeError(f"{file.name} has changed: {_alike(found)}, the other slices hold {_alike(self._plane)}")
 
 
@@ -79,12 +86,14 @@ def read_folder(path: Path, given: Given) -> Volume:
     if not files:
         raise VolumeError(f"{path.name} holds no slices ({', '.join((*TIFF_SUFFIXES, *PICTURE_SUFFIXES))})")
     _check_whole(path, files)
-    plane = _check_alike(files)
+    plane, values_at = _check_alike(files)
     stated, about = None, {"format": "folder of slices"}
     if log is not None:
         stated, about = _skyscan_spacing(path.name, log[1]), {"format": "SkyScan folder"} | _skyscan_words(log[1])
     grid = Grid((len(files), *plane.shape), spacing_of(path.name, stated, given))
-    return Volume(Windowed(Slices(tuple(files), plane), path.name, "slices"), grid, name=path.name, about=about)
+    return Volume(
+        Windowed(Slices(tuple(files), plane, values_at), path.name, "slices"), grid, name=path.name, about=about
+    )
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -121,15 +130,17 @@ def _check_whole(folder: Path, files: Sequence[Path]) -> None:
             raise VolumeError(f"{folder.name}: slices are missing before {file.name}; add them or rename the rest")
 
 
-def _check_alike(files: Sequence[Path]) -> PageFacts:
+def _check_alike(files: Sequence[Path]) -> tuple[PageFacts, tuple[int | None, ...]]:
+    """What all slices are, and where the uncompressed values of each begin."""
     with ThreadPoolExecutor(4) as pool:
-        plane: PageFacts | None = None
-        for file, found in zip(files, pool.map(_slice_facts, files), strict=True):
-            plane = plane or found
-            if found.shape != plane.shape or found.dtype.newbyteorder("=") != plane.dtype.newbyteorder("="):
-                raise VolumeError(f"{file.name} holds {_alike(found)}, but {files[0].name} holds {_alike(plane)}")
-    assert plane is not None
-    return plane
+        facts = list(pool.map(_slice_facts, files))
+    plane = facts[0]
+    values_at = []
+    for file, found in zip(files, facts, strict=True):
+        if found.shape != plane.shape or found.dtype.newbyteorder("=") != plane.dtype.newbyteorder("="):
+            raise VolumeError(f"{file.name} holds {_alike(found)}, but {files[0].name} holds {_alike(plane)}")
+        values_at.append(found.values_at if found.dtype == plane.dtype else None)
+    return plane, tuple(values_at)
 
 
 def _slice_facts(file: Path) -> PageFacts:

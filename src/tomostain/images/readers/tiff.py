@@ -43,9 +43,11 @@ class Pages:
 
     def read(self, box: Box) -> Array:
         (z0, z1), rows, columns = box
-        out = np.empty((z1 - z0, rows[1] - rows[0], columns[1] - columns[0]), self.dtype)
         with self._file.lock:
             tiff = self._file.get()
+            if z1 - z0 == 1:
+                return page_window(tiff.pages[self._pages[z0]], rows, columns)[None]
+            out = np.empty((z1 - z0, rows[1] - rows[0], columns[1] - columns[0]), self.dtype)
             for i, z in enumerate(range(z0, z1)):
                 out[i] = page_window(tiff.pages[self._pages[z]], rows, columns)
         return out

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ METADATA = ("zarr.json", ".zarray", ".zgroup")
 MOST_CHUNK_BYTES = 2**29
 """A larger chunk cannot be read in part within the memory that a window may cost."""
 _METADATA_BYTES = 2**24
+_PIECE_BYTES = 2**25
+"""Zarr holds a read's chunks twice and more while it decodes them; larger boxes are read in bands of rows."""
 _BYTE_CODECS = ("bytes", "endian", "blosc", "gzip", "zlib", "zstd", "bz2", "lz4", "lzma", "sharding_indexed")
 _CHECKSUMS = ("crc32c", "crc32", "fletcher32", "adler32", "crc32c_checksum", "jenkins_lookup3")
 _NUMBER_CODECS = ("transpose", "delta", "shuffle", "bitround", "pcodec", "zfpy", "fixedscaleoffset", "quantize")
@@ -61,6 +64,18 @@ class Stored:
         if check_stored(array, self._folder, stored, self._name, whole=self._whole) and not self._warned:
             self._warned = True
             warn_of_missing(self._name, array.fill_value)
+        top, bottom = box[-2]
+        row_bytes = math.prod(b - a for a, b in (*box[:-2], box[-1])) * self.dtype.itemsize
+        step = max(_PIECE_BYTES // row_bytes // array.chunks[-2], 1) * array.chunks[-2]
+        if bottom - top <= step:
+            return self._piece(array, box)
+        out = np.empty(tuple(b - a for a, b in box), self.dtype)
+        edges = [top, *range((top // step + 1) * step, bottom, step), bottom]
+        for start, stop in pairwise(edges):
+            out[..., start - top : stop - top, :] = self._piece(array, (*box[:-2], (start, stop), box[-1]))
+        return out
+
+    def _piece(self, array: zarr.Array[Any], box: Box) -> Array:
         where: Any = (*(0,) * self._lead, *(slice(a, b) for a, b in box))
         return np.asarray(array[where])
 
