@@ -157,11 +157,20 @@ def _of_error(error: BaseException, path: Path) -> Verdict:
     if not isinstance(error, ValueError | OSError) or not ours:
         return Verdict("traceback", text[:LONGEST_MESSAGE] + place)
     message = str(error)
-    if "\n" in message or len(message) > LONGEST_MESSAGE or "object at 0x" in message or "Traceback" in message:
+    if not one_sentence(message):
         return Verdict("unclear", text[:LONGEST_MESSAGE] + place)
     if not _names(message, path):
         return Verdict("unclear", f"names no file: {text[:LONGEST_MESSAGE]}{place}")
     return Verdict("error", message)
+
+
+def one_sentence(message: str) -> bool:
+    """Whether a message is something to show to a user: one line, short, and no library's inside."""
+    return (
+        bool(message)
+        and len(message) <= LONGEST_MESSAGE
+        and not any(part in message for part in ("\n", "object at 0x", "Traceback"))
+    )
 
 
 def _names(message: str, path: Path) -> bool:
