@@ -1,5 +1,11 @@
 """The stain step: tiles of any size give the whole plane's bytes, and what cannot be stained is refused first."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -14,6 +20,7 @@ from tomostain.images.ome_zarr import create_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
+from tomostain.staining.run import journal_path
 from tomostain.steps.stain import StainRecipe, stain
 
 
@@ -49,7 +56,7 @@ def test_tiled_equals_whole(lab):
     ct = read_volume(lab / "ct.ome.zarr")
     whole = np.stack([model(ct[z : z + 1], tile_px=None) for z in range(9)])
     assert len(np.unique(whole)) > 100
-    for edge in (64, 96, 256):
+    for edge in (50, 64, 96, 256):
         out = stain(lab / "stainer", lab / "ct.ome.zarr", lab / f"t{edge}.ome.zarr", recipe=StainRecipe((edge, edge)))
         np.testing.assert_array_equal(read_volume(out)[:, :, :], whole)
 
@@ -130,3 +137,147 @@ def test_a_format_without_voxel_size_says_what_to_type(lab):
     with pytest.raises(ValueError, match=r"ct\.npy has no voxel size; pass --spacing-um z y x"):
         stain(lab / "stainer", lab / "ct.npy", lab / "out.ome.zarr")
     assert not list(lab.glob("out*"))
+
+
+def test_a_region_and_each_third_plane_are_cuts_of_the_whole(lab):
+    whole = read_volume(stain(lab / "stainer", lab / "ct.ome.zarr", lab / "w.ome.zarr"))
+    recipe = StainRecipe(roi="1:8,33:200,:270", every=3, tile_px=(90, 64))
+    part = read_volume(stain(lab / "stainer", lab / "ct.ome.zarr", lab / "p.ome.zarr", recipe=recipe))
+    np.testing.assert_array_equal(part[:, :, :], whole[1:8:3, 33:200, :270])
+    assert part.grid.origin_um == (5.0, 165.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fault"),
+    [
+        (StainRecipe(roi="0:4,0:9"), "is not z0:z1,y0:y1,x0:x1"),
+        (StainRecipe(roi="0:4,0:999,:"), r"roi y 0:999 is empty or outside the volume, which has 0:301"),
+        (StainRecipe(roi="4:4,:,:"), "roi z 4:4 is empty"),
+        (StainRecipe(every=0), "every must be 1 or more"),
+        (StainRecipe(memory_gib=0.01), r"this run needs .* GiB .*may use 0\.01 GiB; pass --memory-gib \d"),
+        (StainRecipe(backend="openvin"), "there is no backend 'openvin'; did you mean 'openvino'"),
+        (StainRecipe(backend="cuda"), "backend cuda: cannot be used here"),
+        (StainRecipe(cluster="nowhere"), "none of local:N"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(lab, recipe, fault):
+    with pytest.raises(ValueError, match=fault):
+        stain(lab / "stainer", lab / "ct.ome.zarr", lab / "out.ome.zarr", recipe=recipe)
+    assert not list(lab.glob("out*"))
+
+
+def test_skipped_background_is_said_in_volume_and_record(lab, rng):
+    values = rng.normal(0.1, 0.02, (9, 400, 400)).astype(np.float32)
+    values[:, :150, :150] += 1.5 + 0.2 * rng.random((9, 150, 150), dtype=np.float32)
+    ct = write_ct(lab / "sparse.ome.zarr", values)
+    full = read_volume(stain(lab / "stainer", ct, lab / "full.ome.zarr", recipe=StainRecipe(tile_px=(64, 64))))
+    recipe = StainRecipe(tile_px=(64, 64), skip_background=True)
+    out = stain(lab / "stainer", ct, lab / "out.ome.zarr", recipe=recipe)
+    results = runs.read_record(out)["results"]
+    assert 0 < results["tiles_skipped"] < results["tiles"]
+    assert results["background"]["value"] == pytest.approx(0.1, abs=0.01)
+    assert 0.1 < results["background"]["threshold"] < 1.0
+    told = json.loads((out / "zarr.json").read_text())["attributes"]["tomostain"]["background"]
+    assert told["tiles_skipped"] == results["tiles_skipped"]
+    assert "below the threshold" in told["rule"]
+    painted = read_volume(out)
+    np.testing.assert_array_equal(painted[:, :150, :150], full[:, :150, :150])
+    assert (painted[:, 380:, 380:] == painted[0, 399, 399]).all()
+    assert "background" not in json.loads((lab / "full.ome.zarr" / "zarr.json").read_text())["attributes"]["tomostain"]
+
+
+@pytest.fixture
+def deep(lab, rng):
+    """A volume of four blocks and a pyramid."""
+    return write_ct(lab / "deep.ome.zarr", rng.random((200, 70, 90), dtype=np.float32) * 2)
+
+
+def chunks(out):
+    """Every file of a volume but its record."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "run.json")
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+
+
+def run_until(command, path, size):
+    """Start a process and kill -9 it once a file has grown to that size; returns whether it still ran."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (path.exists() and path.stat().st_size >= size):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL) if process.poll() is None else None
+    process.wait()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed_gives_the_same_chunks(lab, deep):
+    whole = stain(lab / "stainer", deep, lab / "a" / "v.ome.zarr")
+    out = lab / "b" / "v.ome.zarr"
+    command = [sys.executable, "-m", "tomostain", "stain", str(lab / "stainer"), str(deep), str(out), "--resume"]
+    kills = sum(run_until(command, journal_path(out), size) for size in (1, 1200, 1320))
+    assert kills >= 1
+    subprocess.run(command, check=True, capture_output=True)
+    assert chunks(out) == chunks(whole)
+    assert not journal_path(out).exists()
+    first, second = (runs.read_record(path)["results"] for path in (whole, out))
+    assert {k: v for k, v in first.items() if k != "self_test"} == {k: v for k, v in second.items() if k != "self_test"}
+
+
+@pytest.fixture
+def broken_off(lab, deep, monkeypatch):
+    """A run of which one block was finished."""
+    from tomostain.staining.work import Work
+
+    write, calls = Work.write, []
+
+    def power_cut(self, block, colours):
+        if calls:
+            raise OSError("power cut")
+        calls.append(block)
+        write(self, block, colours)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "write", power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            stain(lab / "stainer", deep, lab / "out.ome.zarr")
+    return lab / "out.ome.zarr"
+
+
+def test_a_broken_off_run_is_not_begun_anew_by_mistake(lab, deep, broken_off):
+    with pytest.raises(ValueError, match=r"out\.ome\.zarr holds an unfinished staining; continue it with --resume"):
+        stain(lab / "stainer", deep, broken_off)
+
+
+def test_a_broken_off_run_goes_on_with_another_tile_to_the_same_chunks(lab, deep, broken_off):
+    stain(lab / "stainer", deep, broken_off, recipe=StainRecipe(resume=True, tile_px=(33, 64)))
+    assert chunks(broken_off) == chunks(stain(lab / "stainer", deep, lab / "c" / "out.ome.zarr"))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"every": 2}, "region"),
+        ({"roi": "0:100,:,:"}, "region"),
+        ({"skip_background": True}, "skip-background"),
+        ({"backend": "openvino"}, "backend"),
+    ],
+)
+def test_another_runs_journal_is_refused(lab, deep, broken_off, change, what):
+    with pytest.raises(ValueError, match=f"begun with another {what}"):
+        stain(lab / "stainer", deep, broken_off, recipe=StainRecipe(resume=True, **change))
+
+
+def test_another_stainer_or_volume_is_refused_on_resume(lab, deep, broken_off):
+    make_stainer(lab / "other", depth=1)
+    with pytest.raises(ValueError, match="begun with another stainer;"):
+        stain(lab / "other", deep, broken_off, recipe=StainRecipe(resume=True))
+    with pytest.raises(ValueError, match="begun with another volume and another region;"):
+        stain(lab / "stainer", lab / "ct.ome.zarr", broken_off, recipe=StainRecipe(resume=True))
+
+
+def test_a_finished_run_has_nothing_to_resume(lab, deep):
+    out = stain(lab / "stainer", deep, lab / "out.ome.zarr")
+    before = chunks(out)
+    assert stain(lab / "stainer", deep, out, recipe=StainRecipe(resume=True)) == out
+    assert chunks(out) == before
+    with pytest.raises(ValueError, match="exists; choose another name"):
+        stain(lab / "stainer", deep, out)

@@ -23,6 +23,12 @@ class Tile:
     outer: Window
     inner: Window
 
+    def clipped(self, window: Window) -> Tile:
+        """The same tile, of which only what lies in a window is written."""
+        core = tuple(slice(max(c.start, w.start), min(c.stop, w.stop)) for c, w in zip(self.core, window, strict=True))
+        inner = tuple(slice(c.start - o.start, c.stop - o.start) for c, o in zip(core, self.outer, strict=True))
+        return Tile(core, self.outer, inner)
+
 
 def tiles(
     shape: tuple[int, ...],

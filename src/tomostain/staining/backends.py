@@ -14,10 +14,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tomostain.learning.ranges import RGBRange
 from tomostain.learning.stainer import Stainer
+from tomostain.staining.winograd import OUT_PX, with_fewer_products
 from tomostain.staining.work import Paint
 
 Sample = npt.NDArray[np.float32]
@@ -37,13 +38,24 @@ class Backend:
     """Whether this machine can run it on the stainer's device."""
     asked_for: bool = False
     """Taken only when named: never chosen by the self-test."""
+    lattice: bool = False
+    """Its rounding depends on the tile: tiles are always those of one lattice over the plane."""
     one_shape: bool = False
-    """Its sums depend on the tile's shape: it is always shown one shape, so that they do not differ."""
+    """It is made for one tile shape, and shown no other."""
+    align: int = 1
+    """Strides of the network at whose multiples its tiles begin."""
+    remade: Callable[[nn.Module], nn.Module] = lambda net: net
+    """The network as it runs, whose memory is predicted."""
 
 
 def torch_fp32(model: Stainer, sample: Sample) -> Paint:
     """PyTorch, single precision, channels last: the reference that the others are held against."""
     return _torch_painter(model, model.net)
+
+
+def winograd(model: Stainer, sample: Sample) -> Paint:
+    """PyTorch, single precision, with fewer multiplications (Winograd's convolutions; ``winograd.py``)."""
+    return _torch_painter(model, with_fewer_products(model.net))
 
 
 def torch_bf16(model: Stainer, sample: Sample) -> Paint:
@@ -118,10 +130,17 @@ def _has_openvino(model: Stainer) -> bool:
 BACKENDS: Mapping[str, Backend] = MappingProxyType(
     {
         "torch": Backend(torch_fp32, 0.0, 0.0, lambda model: True),
+        "winograd": Backend(winograd, 2.0, 0.02, _on_cpu, lattice=True, align=OUT_PX, remade=with_fewer_products),
         "torch-bf16": Backend(torch_bf16, 16.0, 0.5, _has_bf16, asked_for=True),
-        "compile": Backend(compiled, 2.0, 0.02, _has_compiler, one_shape=True),
+        "compile": Backend(compiled, 2.0, 0.02, _has_compiler, lattice=True, one_shape=True),
         "compile-bf16": Backend(
-            compiled_bf16, 16.0, 0.5, lambda m: _has_bf16(m) and _has_compiler(m), asked_for=True, one_shape=True
+            compiled_bf16,
+            16.0,
+            0.5,
+            lambda m: _has_bf16(m) and _has_compiler(m),
+            asked_for=True,
+            lattice=True,
+            one_shape=True,
         ),
         "openvino": Backend(openvino_fp32, 2.0, 0.02, _has_openvino),
         "openvino-bf16": Backend(openvino_bf16, 16.0, 0.5, lambda m: _has_openvino(m) and _has_bf16(m), asked_for=True),

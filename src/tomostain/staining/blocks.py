@@ -109,8 +109,10 @@ class Plan:
     """Painted extent (rows, columns) of a tile."""
     shard_px: Corner
     """Most (z, y, x) that is one file of the output."""
+    lattice: bool = False
+    """Whether tiles are those of one lattice over the whole CT plane, whatever region is painted."""
     least_px: tuple[int, int] = (0, 0)
-    """Smallest extent that the network is shown, where all tiles must have one shape."""
+    """Smallest extent that the network is shown, where all tiles of the lattice must have one shape."""
 
     @property
     def plane_shape(self) -> tuple[int, int]:
@@ -141,20 +143,18 @@ class Plan:
 
     def tiles(self, block: Block) -> list[Tile]:
         """The tiles of a block's planes, in rows and columns of the whole CT plane."""
-        within = tuple(
-            slice(block.core[axis].start + self.cut.roi[axis].start, block.core[axis].stop + self.cut.roi[axis].start)
-            for axis in self.cut.plane_axes
+        first = [self.cut.roi[axis].start for axis in self.cut.plane_axes]
+        cores = [block.core[axis] for axis in self.cut.plane_axes]
+        within = tuple(slice(c.start + f, c.stop + f) for c, f in zip(cores, first, strict=True))
+        halo, align = (self.halo_px,) * 2, (self.align_px,) * 2
+        if not self.lattice:
+            return list(tiles(self.plane_shape, self.tile_px, halo=halo, align=align, within=within))
+        cells = tuple(
+            slice(part.start // size * size, min(-(-part.stop // size) * size, n))
+            for part, size, n in zip(within, self.tile_px, self.plane_shape, strict=True)
         )
-        return list(
-            tiles(
-                self.plane_shape,
-                self.tile_px,
-                halo=(self.halo_px,) * 2,
-                align=(self.align_px,) * 2,
-                within=within,
-                least=self.least_px,
-            )
-        )
+        whole = tiles(self.plane_shape, self.tile_px, halo=halo, align=align, within=cells, least=self.least_px)
+        return [tile.clipped(within) for tile in whole]
 
     def seen(self, block: Block) -> Window:
         """Rows and columns of the CT plane that a block's tiles see together."""
@@ -198,6 +198,7 @@ def plan_blocks(
     align_px: int,
     tile_px: tuple[int, int] | None = None,
     shards: tuple[int, int] = (1, 1),
+    lattice: bool = False,
     least_px: tuple[int, int] = (0, 0),
 ) -> Plan:
     """Plan blocks of ``shards`` (along rows and columns) output files each, painted in tiles of ``tile_px``.
@@ -217,9 +218,9 @@ def plan_blocks(
     if tile_px is not None:
         if min(tile_px) < 1:
             raise ValueError(f"a tile needs at least one pixel along each axis, not {tile_px}")
-        rows, columns = min(rows, tile_px[0]), min(columns, tile_px[1])
+        rows, columns = tile_px if lattice else (min(rows, tile_px[0]), min(columns, tile_px[1]))
     block = (size[0], size[1], size[2])
-    return Plan(cut, planes, halo_px, align_px, block, (rows, columns), shard, least_px)
+    return Plan(cut, planes, halo_px, align_px, block, (rows, columns), shard, lattice, least_px)
 
 
 def _mirrored(index: int, length: int) -> int:

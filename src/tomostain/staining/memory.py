@@ -18,12 +18,11 @@ from torch.utils._pytree import tree_flatten
 
 from tomostain.images.ome_zarr import SHARD_PX, shard_of
 from tomostain.learning.stainer import Stainer
+from tomostain.staining.backends import Backend
 from tomostain.staining.blocks import Cut, Plan, plan_blocks
 from tomostain.staining.local import UNDER_WAY
 
 GIB = 2**30
-ONE_SHAPE_PX = 512
-"""The tile of backends that are always shown one shape: any other would change their sums."""
 _SLACK = 1.15
 """What the arithmetic libraries keep beside the tensors: reordered weights, scratch, freed pages not given back."""
 _WRITING_BYTES = 100 * 2**20
@@ -84,13 +83,13 @@ def fit_plan(
     *,
     limit: int,
     tile_px: tuple[int, int] | None = None,
-    one_shape: bool = False,
+    backend: Backend,
     at_once: int = 1,
     painters: int = 1,
 ) -> tuple[Plan, Memory]:
     """The plan whose halos cost least among those whose predicted peak is within ``limit`` bytes.
 
-    ``tile_px`` fixes the tile and leaves the block to be chosen; ``one_shape`` shows the network one shape only.
+    ``tile_px`` is kept where it is given.
 
     Raises
     ------
@@ -99,23 +98,25 @@ def fit_plan(
     """
     program = resident_bytes()
     found: list[tuple[Plan, Memory]] = []
-    for shards, tile in _candidates(tile_px, one_shape):
-        halo, align = model.halo_px, model.stride_px
-        least = tuple(-(-(n + 2 * halo) // align) * align + align for n in tile) if one_shape else (0, 0)
+    halo, raster = model.halo_px, model.stride_px * backend.align
+    remade = backend.remade(model.net)
+    for shards, tile in _candidates(tile_px, backend.lattice):
+        least = tuple(-(-(n + 2 * halo) // raster) * raster for n in tile) if backend.one_shape else (0, 0)
         plan = plan_blocks(
             cut,
             planes=model.planes,
             halo_px=halo,
-            align_px=align,
+            align_px=raster,
             tile_px=tile,
             shards=shards,
+            lattice=backend.lattice,
             least_px=(least[0], least[1]),
         )
         shape = tuple(
-            -(-min(n, max(size + 2 * (halo + align), floor)) // align) * align
+            -(-min(n, max(size + 2 * (halo + raster), floor)) // model.stride_px) * model.stride_px
             for n, size, floor in zip(plan.plane_shape, plan.tile_px, least, strict=True)
         )
-        network = network_bytes(model.net, model.planes, (shape[0], shape[1]), at_once=at_once)
+        network = network_bytes(remade, model.planes, (shape[0], shape[1]), at_once=at_once)
         found.append((plan, predict(plan, network, ct_dtype, painters=painters, program=program)))
     fitting = [(plan, memory) for plan, memory in found if memory.total <= limit]
     if not fitting:
@@ -128,15 +129,16 @@ def fit_plan(
     return min(fitting, key=lambda pair: (pair[0].network_px(), pair[1].total))
 
 
-def _candidates(tile_px: tuple[int, int] | None, one_shape: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+def _candidates(tile_px: tuple[int, int] | None, lattice: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Shards to a block, and tiles in it; a tile given is kept."""
     if tile_px is not None:
         yield (1, 1), tile_px
         return
-    if one_shape:
-        yield (1, 1), (ONE_SHAPE_PX, ONE_SHAPE_PX)
-        return
     wide = SHARD_PX[1]
+    if lattice:
+        for part in (1, 2, 4, 8):
+            yield (1, 1), (wide // part, wide // part)
+        return
     for rows, columns in ((4, 4), (2, 4), (2, 2), (1, 4), (1, 2), (1, 1)):
         yield (rows, columns), (rows * wide, columns * wide)
     for part in (2, 4, 8):
@@ -149,7 +151,7 @@ def network_bytes(net: nn.Module, planes: int, shape: tuple[int, int], *, at_onc
 
     The network is run on PyTorch's meta device; every tensor is counted from its making to its release.
     """
-    device = next(net.parameters()).device
+    device = next(iter(net.state_dict().values())).device
     ledger = _Ledger()
     state = {name: t.to("meta") for name, t in (*net.named_parameters(), *net.named_buffers())}
     image = torch.empty((at_once, planes, *shape), device="meta").to(memory_format=torch.channels_last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +31,9 @@ def openvino_painter(model: Stainer, sample: npt.NDArray[np.float32], *, precisi
     """
     openvino: Any = require("openvino", extra="fast")
     unit = torch.from_numpy(model.prepared(sample[:1]))
-    graph = openvino.convert_model(_Plain(model.net), example_input=unit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it traces by a way that PyTorch calls deprecated
+        graph = openvino.convert_model(_Plain(model.net), example_input=unit)
     graph.reshape([-1, model.planes, -1, -1])
     if precision == "int8":
         graph = _quantised(graph, model, sample)
@@ -74,11 +77,13 @@ def _quantised(graph: Any, model: Stainer, sample: npt.NDArray[np.float32]) -> A
     logging.getLogger("nncf").setLevel(logging.ERROR)
     size = min(_CALIBRATION_PX, *sample.shape[-2:])
     tiles = [np.ascontiguousarray(model.prepared(tile[None, :, :size, :size])) for tile in sample[:CALIBRATION_TILES]]
-    return nncf.quantize(
-        graph,
-        nncf.Dataset(tiles),
-        preset=nncf.QuantizationPreset.MIXED,
-        fast_bias_correction=True,
-        subset_size=len(tiles),
-        ignored_scope=nncf.IgnoredScope(patterns=[".*head.*"], validate=False),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(tiles),
+            preset=nncf.QuantizationPreset.MIXED,
+            fast_bias_correction=True,
+            subset_size=len(tiles),
+            ignored_scope=nncf.IgnoredScope(patterns=[".*head.*"], validate=False),
+        )

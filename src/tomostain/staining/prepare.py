@@ -91,18 +91,15 @@ def prepare(model: Stainer, ct: Volume, cut: Cut, wishes: Wishes) -> tuple[Prepa
     first = plan_blocks(cut, planes=model.planes, halo_px=model.halo_px, align_px=model.stride_px)
     sample = take_sample(ct, first)
     name, trials = choose_backend(model, sample, first, wanted=wishes.backend)
-    one_shape = BACKENDS[name].one_shape
-    if one_shape and wishes.tile_px is not None:
-        raise ValueError(
-            f"backend {name} has one tile shape of its own; leave --tile-px out, or take another --backend"
-        )
+    if BACKENDS[name].lattice and wishes.tile_px is not None:
+        raise ValueError(f"backend {name} has tiles of its own; leave --tile-px out, or take another --backend")
     plan, memory = fit_plan(
         cut,
         model,
         ct.dtype,
         limit=limit,
         tile_px=wishes.tile_px,
-        one_shape=one_shape,
+        backend=BACKENDS[name],
         at_once=at_once,
         painters=painters * wishes.workers,
     )
@@ -130,9 +127,18 @@ def prepared_before(
             "remove it to begin anew"
         )
     background = Background(**head["background"]) if head["background"] else None
-    tile = wishes.tile_px if wishes.tile_px and model.tile_exact else tuple(head["tile_px"])
+    backend = BACKENDS[head["backend"]]
+    free = model.tile_exact and not backend.lattice
+    tile = wishes.tile_px if wishes.tile_px and free else tuple(head["tile_px"])
     first = plan_blocks(cut, planes=head["planes"], halo_px=model.halo_px, align_px=model.stride_px)
-    plan = replace(first, block_px=tuple(head["block_px"]), tile_px=tile, least_px=tuple(head["least_px"]))
+    plan = replace(
+        first,
+        align_px=model.stride_px * backend.align,
+        block_px=tuple(head["block_px"]),
+        tile_px=tile,
+        lattice=backend.lattice,
+        least_px=tuple(head["least_px"]),
+    )
     return Prepared(plan, head["backend"], background), take_sample(ct, first)
 
 

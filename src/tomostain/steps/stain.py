@@ -133,7 +133,11 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
         runs.check_new(out)
         writer, journal = begin(out, settled.plan, {"identity": found, **settled.to_json()})
     else:
-        settled, sample = prepared_before(model, ct, cut, journal.head, found, wishes)
+        try:
+            settled, sample = prepared_before(model, ct, cut, journal.head, found, wishes)
+        except ValueError:
+            journal.close()
+            raise
         writer = go_on(out, settled.plan)
     _tell(settled, ct)
     work = Work(ct, settled.plan, writer, settled.background, at_once=planes_at_once(model))

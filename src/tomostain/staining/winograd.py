@@ -1,0 +1,204 @@
+"""The same network with fewer multiplications, in single precision and plain PyTorch.
+
+- 3 x 3 convolutions of many channels by Winograd's minimal filtering F(4 x 4, 3 x 3) (Lavin & Gray 2016): 36 products
+  for 16 outputs instead of 144. Both transforms are matrix products too.
+- Batch norms are folded into the convolutions before them.
+- Enlargement by repetition and 3 x 3 convolution as four 2 x 2 convolutions, one for each output pixel of four: 16
+  products instead of 36, and the enlarged image is never made.
+
+Sums are made in another order, which moves a colour value by less than 1 of 255.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+OUT_PX, SEEN_PX = 4, 6
+"""A Winograd cell: outputs along an axis, and inputs they are made from."""
+_FEWEST_CHANNELS = 128
+_CELLS_AT_ONCE = 256
+"""Cells whose transforms are in memory at once: small enough for the processor's caches."""
+_INPUT = (
+    (4.0, 0.0, -5.0, 0.0, 1.0, 0.0),
+    (0.0, -4.0, -4.0, 1.0, 1.0, 0.0),
+    (0.0, 4.0, -4.0, -1.0, 1.0, 0.0),
+    (0.0, -2.0, -1.0, 2.0, 1.0, 0.0),
+    (0.0, 2.0, -1.0, -2.0, 1.0, 0.0),
+    (0.0, 4.0, 0.0, -5.0, 0.0, 1.0),
+)
+_FILTER = (
+    (1 / 4, 0.0, 0.0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0.0, 0.0, 1.0),
+)
+_OUTPUT = (
+    (1.0, 1.0, 1.0, 1.0, 1.0, 0.0),
+    (0.0, 1.0, -1.0, 2.0, -2.0, 0.0),
+    (0.0, 1.0, 1.0, 4.0, 4.0, 0.0),
+    (0.0, 1.0, -1.0, 8.0, -8.0, 1.0),
+)
+
+
+def with_fewer_products(net: nn.Module) -> nn.Module:
+    """A copy of a network in which the layers that gain by it are computed in these ways."""
+    net = deepcopy(net).eval()
+    for module in list(net.modules()):
+        if isinstance(module, nn.Sequential):
+            _fold_norms(module)
+            _phase(module)
+        if isinstance(module, nn.ReLU):
+            module.inplace = True
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if (
+                isinstance(child, nn.Conv2d)
+                and _is_plain(child)
+                and min(child.in_channels, child.out_channels) >= _FEWEST_CHANNELS
+            ):
+                setattr(module, name, Winograd(child))
+    return net
+
+
+class Winograd(nn.Module):
+    """A 3 x 3 convolution of stride 1 with mirrored border, cell by cell."""
+
+    filters: Tensor
+    to_cells: Tensor
+    from_cells: Tensor
+    bias: Tensor | None
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        make = torch.tensor(_FILTER, dtype=torch.float64)
+        weight = conv.weight.detach()
+        filters = torch.einsum("ia,ocab,jb->ijco", make, weight.double(), make)
+        self.register_buffer("filters", filters.reshape(-1, conv.in_channels, conv.out_channels).to(weight))
+        into, back = (torch.tensor(table, dtype=torch.float64) for table in (_INPUT, _OUTPUT))
+        self.register_buffer("to_cells", torch.kron(into, into).to(weight))
+        self.register_buffer("from_cells", torch.kron(back, back).to(weight))
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(b, c, y, x) -> (b, c', y, x), channels last."""
+        b, channels, rows, columns = image.shape
+        down, across = -(-rows // OUT_PX), -(-columns // OUT_PX)
+        image = functional.pad(image, (1, 1, 1, 1), mode="reflect")
+        fill = (0, OUT_PX * across - columns, 0, OUT_PX * down - rows)
+        image = functional.pad(image, fill) if any(fill) else image
+        seen = image.permute(0, 2, 3, 1).contiguous()
+        outputs = self.filters.shape[-1]
+        made = seen.new_empty((b, down, OUT_PX, across, OUT_PX, outputs))
+        cells = seen.new_zeros((SEEN_PX, SEEN_PX, _CELLS_AT_ONCE, channels))
+        for batch in _batches(b * down, across):
+            at = 0
+            for row, first, last in batch:
+                cells[:, :, at : at + last - first] = _cells(seen[row // down], row % down, first, last)
+                at += last - first
+            spread = (self.to_cells @ cells.view(SEEN_PX**2, -1)).view(SEEN_PX**2, -1, channels)
+            products = torch.bmm(spread, self.filters).view(SEEN_PX**2, -1)
+            gathered = (self.from_cells @ products).view(OUT_PX, OUT_PX, -1, outputs)
+            at = 0
+            for row, first, last in batch:
+                part = gathered[:, :, at : at + last - first].permute(0, 2, 1, 3)
+                made[row // down, row % down, :, first:last] = part
+                at += last - first
+        whole = made.view(b, OUT_PX * down, OUT_PX * across, outputs)
+        painted = whole[:, :rows, :columns].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        return painted if self.bias is None else painted.add_(self.bias[:, None, None])
+
+
+def _batches(rows: int, across: int) -> list[list[tuple[int, int, int]]]:
+    """All cells as runs (row, first, last + 1), together ``_CELLS_AT_ONCE`` to a batch: every product has one shape.
+
+    One shape, because the order in which a matrix product is summed may depend on it.
+    """
+    batches: list[list[tuple[int, int, int]]] = [[]]
+    room = _CELLS_AT_ONCE
+    for row in range(rows):
+        first = 0
+        while first < across:
+            if not room:
+                batches.append([])
+                room = _CELLS_AT_ONCE
+            last = min(across, first + room)
+            batches[-1].append((row, first, last))
+            room -= last - first
+            first = last
+    return batches
+
+
+def _cells(seen: Tensor, row: int, first: int, last: int) -> Tensor:
+    """A view of neighbouring cells of (y, x, c): (6, 6, last - first, c)."""
+    down, across, _ = seen.stride()
+    start = seen.storage_offset() + OUT_PX * (row * down + first * across)
+    size = (SEEN_PX, SEEN_PX, last - first, seen.shape[-1])
+    return seen.as_strided(size, (down, across, OUT_PX * across, 1), start)
+
+
+class Phased(nn.Module):
+    """Each pixel repeated 2 x 2, then a 3 x 3 convolution with mirrored border, without making the repeated image.
+
+    The mirrored border of the repeated image is the repeated border of the image.
+    """
+
+    even_even: Tensor
+    even_odd: Tensor
+    odd_even: Tensor
+    odd_odd: Tensor
+    bias: Tensor | None
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        sums = torch.tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=torch.float64)
+        weight = conv.weight.detach()
+        for row, vertical in enumerate(("even", "odd")):
+            for column, horizontal in enumerate(("even", "odd")):
+                small = torch.einsum("ia,ocab,jb->ocij", sums[row], weight.double(), sums[column])
+                kernel = small.to(weight).contiguous(memory_format=torch.channels_last)
+                self.register_buffer(f"{vertical}_{horizontal}", kernel)
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(b, c, y, x) -> (b, c', 2 y, 2 x), channels last."""
+        b, _, rows, columns = image.shape
+        padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        outputs = self.even_even.shape[0]
+        made = image.new_empty((b, rows, 2, columns, 2, outputs))
+        for i, kernels in enumerate(((self.even_even, self.even_odd), (self.odd_even, self.odd_odd))):
+            for j, kernel in enumerate(kernels):
+                part = padded[:, :, i : i + rows + 1, j : j + columns + 1]
+                made[:, :, i, :, j] = functional.conv2d(part, kernel, self.bias).permute(0, 2, 3, 1)
+        return made.view(b, 2 * rows, 2 * columns, outputs).permute(0, 3, 1, 2)
+
+
+def _fold_norms(layers: nn.Sequential) -> None:
+    """Batch norms with fixed statistics become part of the convolution before them."""
+    for i in range(len(layers) - 1):
+        first, second = layers[i], layers[i + 1]
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            layers[i], layers[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+
+
+def _phase(layers: nn.Sequential) -> None:
+    """Enlargements by repetition and the convolutions behind them become one layer."""
+    for i in range(len(layers) - 1):
+        first, second = layers[i], layers[i + 1]
+        if not (isinstance(first, nn.Upsample) and first.mode == "nearest" and first.scale_factor == 2.0):
+            continue
+        if isinstance(second, nn.Conv2d) and _is_plain(second):
+            layers[i], layers[i + 1] = nn.Identity(), Phased(second)
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Whether it is a 3 x 3 convolution of stride 1 with mirrored border."""
+    size = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    return size == ((3, 3), (1, 1), (1, 1), (1, 1)) and conv.groups == 1 and conv.padding_mode == "reflect"
