@@ -40,3 +40,11 @@ def test_broken_run_is_cleared_and_foreign_files_are_kept(tmp_path):
     with pytest.raises(ValueError, match="thesis exists"):
         runs.check_new(foreign)
     assert (foreign / "chapter1.tex").read_text() == "dear"
+
+
+def test_a_choice_inside_a_file_is_split_off_and_the_file_is_what_is_hashed(tmp_path):
+    (tmp_path / "scan.h5").write_bytes(b"data")
+    assert runs.split_inside(f"{tmp_path}/scan.h5::/entry/data") == (tmp_path / "scan.h5", "/entry/data")
+    assert runs.fingerprint(f"{tmp_path}/scan.h5::/entry") == runs.fingerprint(tmp_path / "scan.h5")
+    (tmp_path / "odd::name.raw").write_bytes(b"")
+    assert runs.split_inside(tmp_path / "odd::name.raw") == (tmp_path / "odd::name.raw", "")

@@ -106,7 +106,7 @@ def check_new(out: Path, *, keep: bool = False) -> Path:
     return out
 
 
-def split_inside(path: Path) -> tuple[Path, str]:
+def split_inside(path: Path | str) -> tuple[Path, str]:
     """A path and what it chooses inside its file: ``scan.h5::/entry/data`` -> (scan.h5, ``/entry/data``)."""
     if Path(path).exists():
         return Path(path), ""
@@ -114,7 +114,7 @@ def split_inside(path: Path) -> tuple[Path, str]:
     return Path(file), inside
 
 
-def fingerprint(path: Path, *, whole_below: int = 64 * 2**20) -> str:
+def fingerprint(path: Path | str, *, whole_below: int = 64 * 2**20) -> str:
     """SHA-256 of a file, or of a folder's names, sizes and (where a file is below ``whole_below`` bytes) contents."""
     path = split_inside(path)[0]
     digest = hashlib.sha256()

@@ -58,7 +58,7 @@ _SLAB_BYTES = 2**28
 
 
 def read_volume(
-    path: Path,
+    path: Path | str,
     *,
     spacing_um: tuple[float, ...] | None = None,
     shape: tuple[int, ...] | None = None,
