@@ -9,18 +9,10 @@ import numpy as np
 from tomostain.images.geometry import Placement
 from tomostain.registration import quality
 from tomostain.registration.coarse import Candidate, Pose, Region, distinct, plane_axes, search
-from tomostain.registration.fine import (
-    Field,
-    Fit,
-    Picture,
-    Scene,
-    Schedule,
-    fit,
-    picture,
-    slab_scene,
-    volume_scene,
-)
+from tomostain.registration.field import Field
+from tomostain.registration.fine import Fit, Schedule, fit
 from tomostain.registration.modality import Float32, Float64, Stained, Target
+from tomostain.registration.scene import Picture, Scene, picture, slab_scene, volume_scene
 
 COARSE, ROUGH, MIDDLE, FINE = 30, 70, 140, 280
 """Pixels along the diagonal of what slide and volume share, at each level."""

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, ndimage, sparse
+from scipy import linalg
 
 from tomostain.registration.coarse import Pose
-from tomostain.registration.modality import Float32, Float64, Stained, Target, colour_classes
+from tomostain.registration.field import Field, bending
+from tomostain.registration.modality import Float32, Float64
+from tomostain.registration.scene import Picture, Scene
 
 SHEAR_SPREAD = 0.015
 """Spread of what makes a section's two directions oblique, radians."""
@@ -24,64 +26,6 @@ _PATCHES = 70
 _HUBER = 2.5
 """Robust spreads at which residuals begin to count for less (Huber). They are never left out: an edge that is not yet
 met leaves large residuals, and these are what pulls it into place."""
-_STRAIN_SPREAD = 0.2
-"""Spread of an elastic field's strain."""
-
-
-@dataclass(frozen=True, eq=False)
-class Field:
-    """An elastic displacement in the plane: cubic B-spline coefficients (rows, columns, 2), um along the unit steps.
-
-    The lattice is ``step_um`` slide um apart and starts one step before the slide's first corner.
-    """
-
-    coefficients: Float64
-    step_um: float
-    first_um: tuple[float, float]
-
-    @classmethod
-    def flat(cls, extent_um: tuple[float, float], step_um: float) -> Field:
-        """No displacement, on a lattice that covers a slide of this size."""
-        nodes = [int(np.ceil(e / step_um)) + 3 for e in extent_um]
-        first = tuple(-(n - 1) / 2 * step_um for n in nodes)
-        return cls(np.zeros((*nodes, 2)), step_um, (first[0], first[1]))
-
-    def basis(self, points_um: Float64) -> sparse.csr_array:
-        """Weights of all coefficients at points (n, 2): sparse (n, nodes)."""
-        rows, columns = self.coefficients.shape[:2]
-        base, weights = [], []
-        for axis, count in enumerate((rows, columns)):
-            at = (points_um[:, axis] - self.first_um[axis]) / self.step_um
-            cell = np.clip(np.floor(at).astype(int), 1, count - 3)
-            base.append(cell - 1)
-            weights.append(_cubic(np.clip(at - cell, -0.5, 1.5)))
-        n = len(points_um)
-        offset = np.arange(4)
-        index = (base[0][:, None, None] + offset[:, None]) * columns + base[1][:, None, None] + offset[None, :]
-        value = weights[0][:, :, None] * weights[1][:, None, :]
-        starts = np.arange(0, 16 * n + 1, 16)
-        return sparse.csr_array((value.ravel(), index.ravel().astype(np.int32), starts), shape=(n, rows * columns))
-
-    def at(self, points_um: Float64) -> Float64:
-        """Displacement at points (..., 2): (..., 2) um along the unit steps."""
-        flat = points_um.reshape(-1, 2)
-        moved = self.basis(flat) @ self.coefficients.reshape(-1, 2)
-        return np.asarray(moved).reshape(points_um.shape)
-
-    def refined(self, extent_um: tuple[float, float], step_um: float) -> Field:
-        """About the same displacement on a lattice of another step."""
-        new = Field.flat(extent_um, step_um)
-        rows, columns = new.coefficients.shape[:2]
-        axes = [new.first_um[i] + np.arange(n) * step_um for i, n in enumerate((rows, columns))]
-        limits = [
-            (self.first_um[i] + self.step_um, self.first_um[i] + (n - 2) * self.step_um)
-            for i, n in enumerate(self.coefficients.shape[:2])
-        ]
-        points = np.stack(
-            np.meshgrid(*(np.clip(a, *lim) for a, lim in zip(axes, limits, strict=True)), indexing="ij"), -1
-        )
-        values = self.at(points)
-        return replace(new, coefficients=np.stack([_coefficients(values[..., i]) for i in range(2)], axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,98 +45,6 @@ class Fit:
     predicted: Float32
     spread: float
     inside: float
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A target's values and gradients (um^-1) on a raster that can be sampled; ``frame`` turns z y x into its axes."""
-
-    stack: npt.NDArray[np.float32]
-    origin: Float64
-    spacing: Float64
-    frame: Float64
-    box: tuple[Float64, Float64]
-    """First and last corner (z y x um, edges of voxels) of what is known."""
-
-    def sample(self, points_um: Float64) -> tuple[Float32, Float32, npt.NDArray[np.bool_]]:
-        """Values (n,), gradients in z y x (n, 3) and whether each point (n, 3) is known."""
-        inside = np.all((points_um >= self.box[0]) & (points_um <= self.box[1]), axis=1)
-        index = ((points_um - self.origin) @ self.frame.T / self.spacing).T
-        last = np.asarray(self.stack.shape[1:])[:, None] - 1
-        inside &= np.all((index >= -0.5) & (index <= last + 0.5), axis=0)
-        np.clip(index, 0, last, out=index)
-        values = np.empty((4, index.shape[1]), dtype=np.float32)
-        for i in range(4):
-            ndimage.map_coordinates(self.stack[i], index, output=values[i], order=1, mode="nearest")
-        return values[0], (values[1:].T @ self.frame).astype(np.float32), inside
-
-
-def volume_scene(target: Target, spacing_um: float) -> Scene:
-    """The whole target, averaged to about ``spacing_um``."""
-    coarse = target.at_spacing(spacing_um)
-    values = ndimage.gaussian_filter(coarse.values, [0.5 if n > 1 else 0 for n in coarse.values.shape])
-    return Scene(
-        _with_gradients(values, coarse.grid.spacing_um),
-        np.asarray(coarse.grid.origin_um),
-        np.asarray(coarse.grid.spacing_um),
-        np.eye(3),
-        _box(target),
-    )
-
-
-def slab_scene(
-    target: Target,
-    pose: Pose,
-    extent_um: tuple[float, float],
-    *,
-    spacing_um: float,
-    thickness_um: float,
-    reach_um: float,
-) -> Scene:
-    """The target around a pose, averaged through the section's thickness along the pose's normal."""
-    coarse = target.at_spacing(spacing_um)
-    down = pose.axes[:, 0] / np.linalg.norm(pose.axes[:, 0])
-    right = pose.axes[:, 1] - (pose.axes[:, 1] @ down) * down
-    right /= np.linalg.norm(right)
-    frame = np.stack([np.cross(down, right), down, right])
-    half = [reach_um + thickness_um / 2, *(e * 0.55 + 4 * spacing_um for e in extent_um)]
-    counts = [2 * int(np.ceil(h / spacing_um)) + 1 for h in half]
-    first = pose.centre_um - sum((n - 1) / 2 * spacing_um * axis for n, axis in zip(counts, frame, strict=True))
-    values = _resampled(coarse, first, frame * spacing_um, counts)
-    values = _through(values, thickness_um / spacing_um)
-    return Scene(_with_gradients(values, (spacing_um,) * 3), first, np.full(3, spacing_um), frame, _box(target))
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A slide at one level: its points (n, 2) slide um and the features (n, k) that predict a CT from it."""
-
-    points_um: Float64
-    features: Float64
-    shape: tuple[int, int]
-    spacing_um: float
-    extent_um: tuple[float, float]
-    used: npt.NDArray[np.bool_] | None = None
-    """Which pixels (n,) take part; None for all."""
-
-
-def picture(stained: Stained, spacing_um: float, *, classes: int = 16, rich: bool = True) -> Picture:
-    """Features of a slide at about ``spacing_um``: colour classes and, if ``rich``, densities at several scales."""
-    level = stained.at_spacing(spacing_um)
-    density = level.density
-    labels = colour_classes(density, classes)
-    columns = [(labels == k).astype(np.float32) for k in range(classes)]
-    mean = density.mean(axis=2)
-    columns += [density[..., i] for i in range(3)]
-    if rich:
-        columns += [density[..., i] * density[..., j] for i in range(3) for j in range(i, 3)]
-        for sigma in (1.0, 2.5, 6.0):
-            smooth = ndimage.gaussian_filter(density, (sigma, sigma, 0))
-            columns += [smooth[..., 0], smooth[..., 2]]
-        columns += [np.sqrt(np.maximum(ndimage.uniform_filter(mean**2, 5) - ndimage.uniform_filter(mean, 5) ** 2, 0))]
-    points = level.points_um
-    stack = np.stack(columns, axis=-1).reshape(-1, len(columns)).astype(np.float64)
-    return Picture(points.reshape(-1, 2), stack, labels.shape, float(np.mean(level.spacing_um)), stained.extent_um)
 
 
 @dataclass(frozen=True)
@@ -241,7 +93,7 @@ class _Problem:
         self.basis = field.basis(slide.points_um) if field is not None else None
         self.correlated = max(1.0, (2 * self.radius / _PATCHES / slide.spacing_um) ** 2)
         if field is not None:
-            self.stiff = _bending(field, 2 * self.radius, how.curvature_spread)
+            self.stiff = bending(field, 2 * self.radius, how.curvature_spread)
         self.lever = np.column_stack([np.ones(len(slide.points_um)), slide.points_um / self.radius])
 
     def linearise(self, pose: Pose, field: Field | None, damping: float) -> tuple[Fit, Float64 | None]:
@@ -392,80 +244,3 @@ def _solve(normal: Float64, right: Float64) -> Float64:
 def _nothing(pose: Pose, field: Field | None, shape: tuple[int, int]) -> Fit:
     blank = np.full(shape, np.nan, dtype=np.float32)
     return Fit(pose, field, 0.0, -1.0, np.zeros(shape, dtype=np.float32), blank, blank, 1.0, 0.0)
-
-
-def _cubic(t: Float64) -> Float64:
-    """The four cubic B-spline weights at fractions t (n,): (n, 4)."""
-    return np.stack(
-        [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6], axis=1
-    )
-
-
-def _coefficients(values: Float64) -> Float64:
-    return np.asarray(ndimage.spline_filter(values, order=3, mode="nearest"))
-
-
-def _bending(field: Field, diagonal_um: float, curvature_spread: float) -> Float64:
-    """Precision matrix of a field's coefficients: curvature and strain have the given spreads on every lattice.
-
-    A patch of a thirteenth of the diagonal, squared, counts as one place where they are drawn anew.
-    """
-    rows, columns = field.coefficients.shape[:2]
-
-    def differences(n: int, order: int) -> Any:
-        return sparse.csr_array(np.diff(np.eye(n), order, axis=0))
-
-    eye = [sparse.eye_array(n, format="csr") for n in (rows, columns)]
-    step = field.step_um
-    worth = (13 * step / diagonal_um) ** 2
-    curved = worth * (diagonal_um / step**2 / curvature_spread) ** 2
-    strained = worth / (step * _STRAIN_SPREAD) ** 2
-    down, across = differences(rows, 1), differences(columns, 1)
-    parts = [
-        (curved, sparse.kron(differences(rows, 2), eye[1])),
-        (curved, sparse.kron(eye[0], differences(columns, 2))),
-        (2 * curved, sparse.kron(down, across)),
-        (strained, sparse.kron(down, eye[1])),
-        (strained, sparse.kron(eye[0], across)),
-    ]
-    total = sum(weight * (part.T @ part) for weight, part in parts)
-    return np.asarray(total.todense())
-
-
-def _with_gradients(values: Float32, spacing_um: tuple[float, ...]) -> npt.NDArray[np.float32]:
-    stack = np.empty((4, *values.shape), dtype=np.float32)
-    stack[0] = values
-    for axis in range(3):
-        stack[axis + 1] = np.gradient(values, spacing_um[axis], axis=axis) if values.shape[axis] > 1 else 0.0
-    return stack
-
-
-def _box(target: Target) -> tuple[Float64, Float64]:
-    origin, spacing = np.asarray(target.grid.origin_um), np.asarray(target.grid.spacing_um)
-    low = origin - spacing / 2
-    high = low + np.asarray(target.grid.extent_um)
-    if target.is_plane:
-        low[0], high[0] = -np.inf, np.inf
-    return low, high
-
-
-def _resampled(target: Target, first: Float64, steps: Float64, counts: list[int]) -> Float32:
-    """Values on a turned raster (nearest voxel beyond the box)."""
-    spacing, origin = np.asarray(target.grid.spacing_um), np.asarray(target.grid.origin_um)
-    matrix = (steps / spacing).T
-    offset = (first - origin) / spacing
-    return np.asarray(
-        ndimage.affine_transform(
-            target.values, matrix, offset, output_shape=tuple(counts), order=1, mode="nearest", output=np.float32
-        )
-    )
-
-
-def _through(values: Float32, width: float) -> Float32:
-    """Mean along the first axis over ``width`` samples (fractions allowed)."""
-    if width <= 1.0 or values.shape[0] == 1:
-        return values
-    whole = int((width - 1) // 2)
-    part = (width - 1) / 2 - whole
-    kernel = np.concatenate([[part], np.ones(2 * whole + 1), [part]])
-    return np.asarray(ndimage.convolve1d(values, (kernel / kernel.sum()).astype(np.float32), axis=0, mode="nearest"))

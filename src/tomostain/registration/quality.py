@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from tomostain.registration.fine import Fit, Picture
+from tomostain.registration.fine import Fit
 from tomostain.registration.modality import Float32, Float64
+from tomostain.registration.scene import Picture
 
 # Fitted by `python benchmarks/registration.py calibrate` (see docs/registration.md for cohorts and counts).
 WEIGHTS = (0.0, 0.0, 0.0, 0.0)
