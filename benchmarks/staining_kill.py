@@ -74,6 +74,7 @@ def main() -> int:
                         print(told)
             same = files(out) == files(home / "whole.ome.zarr")
             differ += not same
+            print(f"run {rounds}: {killed} kills so far, {'the same files' if same else 'FILES DIFFER'}", flush=True)
             shutil.rmtree(out)
         print(
             f"{killed} kills in {rounds} runs: {differ} outputs differ from the undisturbed one, {refused} runs "

@@ -213,7 +213,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_chunks(lab, deep):
     whole = stain(lab / "stainer", deep, lab / "a" / "v.ome.zarr")
     out = lab / "b" / "v.ome.zarr"
     command = [sys.executable, "-m", "tomostain", "stain", str(lab / "stainer"), str(deep), str(out), "--resume"]
-    kills = sum(run_until(command, journal_path(out), size) for size in (1, 1200, 1320))
+    kills = sum(run_until(command, journal_path(out), size) for size in (1, 1300))
     assert kills >= 1
     subprocess.run(command, check=True, capture_output=True)
     assert chunks(out) == chunks(whole)
