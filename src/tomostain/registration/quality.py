@@ -16,9 +16,9 @@ from tomostain.registration.fine import Fit
 from tomostain.registration.modality import Float32, Float64
 from tomostain.registration.scene import Picture
 
-# Provisional: of ten registrations of tuning specimens (seeds 1000, 1001; 200 x 400 x 400 voxels) the five right ones had
-# margins of 0.64 to 0.95, the five of other specimens' or no slides 0.01 to 0.15. `python benchmarks/registration.py
-# calibrate` fits all four once a cohort has been registered.
+# Provisional: of ten registrations of tuning specimens (seeds 1000, 1001; 200 x 400 x 400 voxels) the five right ones
+# had margins of 0.64 to 0.95, the five of other specimens' or no slides 0.01 to 0.15. All four are to be fitted by
+# `python benchmarks/registration.py calibrate` once a cohort has been registered.
 WEIGHTS = (-4.8, 0.0, 0.0, 12.0)
 """Logistic weights: constant, log of disagreement over voxel, log of unexplained share, margin over the runner-up."""
 ACCEPTED = 0.5
