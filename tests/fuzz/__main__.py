@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from fuzz.cases import cases_for
 from fuzz.formats import FORMATS
 from fuzz.judge import GOOD
-from fuzz.pool import Case, Outcome, run_all
+from fuzz.pool import Case, run_all
 
 LIBRARIES = ("tifffile", "imagecodecs", "zarr", "numcodecs", "h5py", "nibabel", "SimpleITK", "pillow", "openslide-bin")
 
@@ -39,19 +39,19 @@ def main(words: Sequence[str]) -> int:
     begun = time.monotonic()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {_versions()}")
     print(f"{'format':24}{'cases':>6}" + "".join(f"{kind:>9}" for kind in GOOD) + f"{'faults':>8}{'s':>7}{'MiB':>7}")
-    faults: list[Outcome] = []
+    faults = 0
     for name in chosen:
         outcomes = run_all(cases_for(name, asked.each, start=asked.start), workers=asked.workers)
         told = [outcome for outcome in outcomes if outcome.verdict.kind != "skipped"][: asked.each]
         kinds = Counter(outcome.verdict.kind for outcome in told)
         bad = [outcome for outcome in told if not outcome.verdict.good]
-        faults += bad
+        faults += len(bad)
         slowest, most = max(outcome.seconds for outcome in told), max(outcome.mib for outcome in told)
         counts = "".join(f"{kinds[kind]:>9}" for kind in GOOD)
         print(f"{name:24}{len(told):>6}{counts}{len(bad):>8}{slowest:>7.1f}{most:>7.0f}", flush=True)
-    print(f"{time.monotonic() - begun:.0f} s; faults: {len(faults)}")
-    for outcome in faults:
-        print(outcome)
+        for outcome in bad:
+            print(f"  {outcome}", flush=True)
+    print(f"{time.monotonic() - begun:.0f} s; faults: {faults}")
     return 1 if faults else 0
 
 

@@ -106,7 +106,6 @@ def link(t: Target) -> None:
                 h5py.ExternalLink("loop.h5", "/raw"),
                 h5py.ExternalLink("/dev/zero", "/raw"),
                 h5py.ExternalLink("nowhere.h5", "/raw"),
-                h5py.ExternalLink("", "/raw"),
                 h5py.SoftLink("/a"),
                 h5py.SoftLink("/again"),
                 h5py.SoftLink("/nowhere"),

@@ -174,7 +174,9 @@ def dtype_of(name: str, dtype: Any) -> np.dtype[Any]:
     return kind
 
 
-def believable(name: str, shape: Sequence[int], dtype: np.dtype[Any], stored_bytes: int) -> None:
+def believable(
+    name: str, shape: Sequence[int], dtype: np.dtype[Any], stored_bytes: int, *, most_shrunk: int = BOMB_RATIO
+) -> None:
     """Refuse a header that claims far more values than its file can hold, however well they are compressed.
 
     Raises
@@ -183,9 +185,9 @@ def believable(name: str, shape: Sequence[int], dtype: np.dtype[Any], stored_byt
         The header is wrong, or the file is made to burst.
     """
     claimed = math.prod(int(n) for n in shape) * dtype.itemsize
-    if claimed > max(BOMB_FREE_BYTES, BOMB_RATIO * stored_bytes):
+    if claimed > max(BOMB_FREE_BYTES, most_shrunk * stored_bytes):
         sizes = " x ".join(str(n) for n in shape)
         raise VolumeError(
             f"{name} claims {sizes} {dtype} values ({claimed / 2**30:.3g} GiB) but stores {stored_bytes} bytes; "
-            "its header is wrong, or the file is damaged: copy or export it again"
+            "its header is wrong or the file damaged: copy it again, or export it uncompressed"
         )

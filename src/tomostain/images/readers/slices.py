@@ -103,7 +103,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 def _pictures_in(folder: Path) -> list[Path]:
     """The files of the commonest picture suffix: .tif and .tiff count as one."""
-    found = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    found = [file for file in folder.iterdir() if not file.name.startswith(".")]
     kinds = dict.fromkeys(TIFF_SUFFIXES, TIFF_SUFFIXES) | {
         ".jpg": (".jpg", ".jpeg"),
         ".jpeg": (".jpg", ".jpeg"),
@@ -114,7 +114,11 @@ def _pictures_in(folder: Path) -> list[Path]:
     if not chosen:
         return []
     commonest = Counter(kinds.get(file.suffix.lower(), (file.suffix.lower(),)) for file in chosen).most_common(1)[0][0]
-    return sorted((file for file in chosen if file.suffix.lower() in commonest), key=lambda file: natural(file.name))
+    files = sorted((file for file in chosen if file.suffix.lower() in commonest), key=lambda file: natural(file.name))
+    for file in files:
+        if not file.is_file():
+            raise VolumeError(f"{folder.name}: {file.name} is no file; remove it, or copy the slice again")
+    return files
 
 
 def _check_whole(folder: Path, files: Sequence[Path]) -> None:
@@ -164,6 +168,9 @@ def _slice_facts(file: Path) -> PageFacts:
 
 def _picture(file: Path) -> Array:
     with Image.open(file) as picture:
+        if picture.format == "PNG":
+            picture.verify()  # Pillow shows a PNG whose checksums are wrong as if nothing was
+    with Image.open(file) as picture:
         believable(file.name, (picture.height, picture.width), np.dtype(np.uint8), file.stat().st_size)
         values = np.asarray(picture.convert("L") if picture.mode == "P" else picture)
     dtype_of(file.name, values.dtype)
@@ -200,12 +207,13 @@ def _skyscan_log(folder: Path) -> tuple[Path, dict[str, str]] | None:
 
 
 def _log_entries(log: Path) -> dict[str, str]:
+    """The ``key=value`` lines of a log; a last line without its end was cut off."""
     with log.open("rb") as file:
         text = file.read(_LOG_BYTES).decode("latin-1")
     entries: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in text.splitlines(keepends=True):
         key, mark, value = line.partition("=")
-        if mark:
+        if mark and line.endswith(("\n", "\r")):
             entries[key.strip().lower()] = value.strip()
     return entries
 

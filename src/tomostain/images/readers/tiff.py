@@ -128,7 +128,7 @@ def count_pages(path: Path) -> int:
         return len(seen)
 
 
-def _number(file: BinaryIO, form: str) -> int:
+def _number(file: BinaryIO | Any, form: str) -> int:
     """An unsigned number at the file's position."""
     raw = file.read(struct.calcsize(form))
     if len(raw) < struct.calcsize(form):
@@ -145,6 +145,7 @@ def facts_of(page: Any, name: str) -> PageFacts:
     VolumeError
         Colours, an unknown type, or values that lie outside the file or could not be so many.
     """
+    _check_tags(page, name)
     shape = tuple(int(n) for n in page.shape)
     if len(shape) != 2:
         raise VolumeError(f"{name} holds colours or several samples {shape}; a CT volume has one grey value a voxel")
@@ -158,11 +159,28 @@ def facts_of(page: Any, name: str) -> PageFacts:
     tile = (page.tilelength, page.tilewidth) if page.is_tiled else shape
     blocks = math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True)) if page.is_tiled else 1
     believable(name, (blocks, *tile), dtype, sum(counts))
+    strips = blocks if page.is_tiled else -(-shape[0] // min(page.rowsperstrip or shape[0], shape[0]))
+    if len(offsets) < strips or not all(offsets) or not all(counts):
+        raise VolumeError(
+            f"{name} lacks values: page {page.index} has strips or tiles that are not stored; copy it again"
+        )
     plain = bool(page.is_final) and not page.is_tiled
     if plain and offsets[0] + math.prod(shape) * dtype.itemsize > end:
         raise VolumeError(f"{name} is truncated: page {page.index} lies beyond the file's end; copy it again")
     stored = dtype.newbyteorder(page.parent.byteorder)
     return PageFacts((shape[0], shape[1]), stored, int(offsets[0]) if plain else None)
+
+
+def _check_tags(page: Any, name: str) -> None:
+    """Refuse a page of which tifffile could not read every tag: what it leaves out would be replaced by a default."""
+    if not hasattr(page, "tags"):
+        return
+    tiff = page.parent
+    with tiff.filehandle.lock:
+        tiff.filehandle.seek(page.offset)
+        entries = _number(tiff.filehandle, tiff.byteorder + ("Q" if tiff.is_bigtiff else "H"))
+    if len(list(page.tags)) < entries:
+        raise VolumeError(f"{name} is damaged: a tag of page {page.index} cannot be read; copy it again")
 
 
 def page_window(page: Any, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
