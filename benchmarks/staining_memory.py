@@ -1,0 +1,67 @@
+"""Peak memory of staining a small and a large volume with the same network, beside what was predicted.
+
+python benchmarks/staining_memory.py [--shapes 512,512,512 512,2048,2048] [--backend torch]
+
+The network is the tile-exact ResNet-9 with 64 filters. The volumes are air but for two noisy patches, so that the
+network works at its full tile size now and then and the run is short; each block is read, kept, written and halved as
+any other is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+
+from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.ranges import CTRange
+from tomostain.learning.stainer import Stainer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", nargs="*", default=["512,512,512", "512,2048,2048"])
+    parser.add_argument("--backend", default="torch")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        torch.manual_seed(0)
+        spec = NetSpec("resnet", {"skips": False})
+        Stainer(build_generator(spec, 1, 3).eval(), spec, CTRange(0.0, 65_535.0), "toluidine blue", 5.0).save(
+            home / "stainer"
+        )
+        for text in asked.shapes:
+            depth, rows, columns = map(int, text.split(","))
+            slices = home / f"ct_{text}"
+            slices.mkdir()
+            rng = np.random.default_rng(0)
+            for z in range(depth):
+                plane = np.full((rows, columns), 1000, np.uint16)
+                if z in (0, depth - 1):
+                    plane[300:340, 300:340] = rng.integers(0, 65_536, (40, 40))
+                tifffile.imwrite(slices / f"{z:04d}.tif", plane, compression="zlib", rowsperstrip=64)
+            out = home / f"{text}.ome.zarr"
+            words = ["stain", str(home / "stainer"), str(slices), str(out), "--spacing-um", "5", "5", "5"]
+            command = [sys.executable, "-m", "tomostain", *words, "--backend", asked.backend]
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+            told = process.stderr.read() if process.stderr else ""
+            _, status, usage = os.wait4(process.pid, 0)
+            predicted = re.search(r"predicted peak memory: (.*)", told)
+            print(
+                f"{text}: {'finished' if status == 0 else told.strip().splitlines()[-1]}, peak "
+                f"{usage.ru_maxrss / 2**20:.2f} GiB, predicted {predicted[1] if predicted else 'nothing'}",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
