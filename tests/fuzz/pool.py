@@ -69,6 +69,11 @@ class Worker:
         self.prepared: set[str] = set()
 
     def run(self, case: Case) -> Outcome:
+        """Judge a case; one that is not answered is asked once more: only what repeats is the file's doing."""
+        outcome = self._run(case)
+        return self._run(case) if self.process is None else outcome
+
+    def _run(self, case: Case) -> Outcome:
         if self.done >= CASES_PER_WORKER:
             self.close()
         if self.process is None:
