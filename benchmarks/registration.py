@@ -11,6 +11,7 @@ itk (SimpleITK, Mattes mutual information, affine then B-spline, from the same d
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 import time
@@ -30,6 +31,7 @@ from tomostain.registration.coarse import Pose
 from tomostain.registration.modality import Stained, Target, read_stained, read_target
 
 WAYS = ("prior", "none", "other", "nothing", "itk")
+SCORED = tuple(field.name for field in dataclasses.fields(quality.Score))
 OFF_UM, OFF_DEG = 250.0, 10.0
 PUBLISHED = (
     ("plane orientation error, mean (deg)", "0.6", "<= 0.4"),
@@ -90,7 +92,7 @@ def run(cohort: Path, results: Path, ways: list[str], names: list[str] | None, s
             row |= _one(cohort, slide, way, other if way == "other" else own)
             with results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            shown = ("tre_um", "tre90_um", "rigid_um", "angle_deg", "ratio", "margin", "disagreement_um", "processor_s")
+            shown = ("tre_um", "tre90_um", "rigid_um", "angle_deg", "detail", "margin", "disagreement_um")
             numbers = " ".join(f"{key} {row[key]:.2f}" for key in shown if key in row)
             print(row["specimen"], row["slide"], row["material"], way, numbers, row.get("fault") or "", flush=True)
 
@@ -129,7 +131,7 @@ def _one(cohort: Path, slide: dict[str, Any], way: str, target: Target) -> dict[
             done = align(target, stained, known)
         except ValueError as error:
             return {"fault": str(error), "probability": 0.0, **_cost(start, processor)}
-        row = {key: getattr(done.score, key) for key in ("ratio", "margin", "disagreement_um", "inside", "probability")}
+        row = {name: getattr(done.score, name) for name in (*SCORED, "probability")}
         row |= {"expected_um": done.score.expected_tre_um, "fault": done.score.fault()}
         row |= {"folds": int((done.jacobian <= 0).sum()), "thickness_um": done.thickness_um}
         if way in ("prior", "none"):
@@ -288,8 +290,7 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _score(row: dict[str, Any]) -> quality.Score:
-    names = ("ratio", "margin", "disagreement_um", "inside", "voxel_um")
-    return quality.Score(**{name: row[name] for name in names})
+    return quality.Score(**{name: row[name] for name in SCORED})
 
 
 def _accepted(row: dict[str, Any]) -> bool:

@@ -18,6 +18,8 @@ from tomostain.registration.modality import Float32, Float64, Stained, Target, c
 
 CLASSES = 7
 """Colour classes of the slide; enough for glass, fat, marrow, two kinds of bone, metal and its layer."""
+_FLOOR = 0.02
+"""Variance that nothing explains, in working values, so that an all but even cross-section promises nothing."""
 LEAST_OVERLAP = 0.45
 """Least share of the smaller of slide and cross-section that must lie on the other."""
 
@@ -181,7 +183,7 @@ class _Bank:
         total, number = sums.sum(axis=1), counts.sum(axis=1)
         explained = (sums**2 / (counts + 1.0)).sum(axis=1)
         floor = total**2 / number
-        spread = np.maximum(squares - floor, 1e-3 * number)
+        spread = np.maximum(squares - floor, 1e-3 * number) + _FLOOR * number
         ratio = np.clip((explained - floor) / spread, 0.0, 0.999)
         least = LEAST_OVERLAP * np.minimum(self.count, there.sum())
         gain = np.where(number >= least[:, None, None], -number * np.log1p(-ratio), -1.0)

@@ -21,8 +21,15 @@ from tomostain.registration.scene import Picture, Scene
 
 SHEAR_SPREAD = 0.015
 """Spread of what makes a section's two directions oblique, radians."""
+_FARTHEST = 4.0
+"""Spreads of scale and obliqueness beyond which no section is believed to have gone."""
+MOST_SQUARE, FLOOR = 4.0, 0.01
+"""Greatest square of a residual that counts, and what is always left over, in working values (bone is about 2 above
+marrow, a tenth of that is noise)."""
 _PATCHES = 70
 """Neighbouring residuals are alike: a square of this part of the diagonal counts as one observation against priors."""
+_HEIGHT = [0, 3, 6]
+"""Which of the nine affine steps move along z."""
 _HUBER = 2.5
 """Robust spreads at which residuals begin to count for less (Huber). They are never left out: an edge that is not yet
 met leaves large residuals, and these are what pulls it into place."""
@@ -84,6 +91,19 @@ def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Sche
     return last if best is None or last.gain > best.gain - 0.1 * abs(best.gain) else best
 
 
+def plausible(axes: Float64, how: Schedule) -> Float64:
+    """Axes (3, 2) brought back to what a section can have become: stretch and obliqueness within ``_FARTHEST`` spreads.
+
+    The stretch is that of the polar decomposition, so that only its excess is taken away and no turn is added.
+    """
+    left, sizes, right = np.linalg.svd(axes, full_matrices=False)
+    stretch = right.T @ np.diag(sizes) @ right
+    reach, oblique = _FARTHEST * how.scale_spread, _FARTHEST * SHEAR_SPREAD * how.scale / 2
+    lengths = np.clip(stretch.diagonal(), how.scale - reach, how.scale + reach)
+    across = float(np.clip(stretch[0, 1], -oblique, oblique))
+    return np.asarray(left @ right @ np.asarray([[lengths[0], across], [across, lengths[1]]]))
+
+
 class _Problem:
     """The normal equations of one level."""
 
@@ -108,7 +128,7 @@ class _Problem:
             return _nothing(pose, field, slide.shape), None
         y = values[known].astype(np.float64)
         features = slide.features[known]
-        beta, weight, spread = _robust_ridge(features, y)
+        beta, weight, spread = robust_ridge(features, y)
         residual = y - features @ beta
         result = self._judge(pose, field, known, y, residual, weight, spread, features @ beta)
         g = gradients[known].astype(np.float64)
@@ -124,6 +144,10 @@ class _Problem:
         prior_n, prior_r = self._prior(pose, spread)
         normal[:9, :9] += prior_n
         right[:9] += prior_r
+        if how.in_plane_only:
+            # Height is what nothing tells; without this, rounding is blown up to steps out of the plane.
+            normal[_HEIGHT, :], normal[:, _HEIGHT], right[_HEIGHT] = 0.0, 0.0, 0.0
+            normal[_HEIGHT, _HEIGHT] = 1.0
         normal[range(9), range(9)] *= 1 + damping
         normal[range(9), range(9)] += 1e-9 * normal[range(9), range(9)].max() + 1e-12
         normal[range(9, 9 + n_beta), range(9, 9 + n_beta)] += 1e-3 * weight.sum() / n_beta * 0.01
@@ -170,7 +194,7 @@ class _Problem:
         largest = float(length.max())
         share = min(1.0, 2.0 * self.slide.spacing_um / max(largest, 1e-9))
         theta: Float64 = share * step[:9].reshape(3, 3)
-        axes = np.asarray(pose.axes + theta[1:].T / self.radius)
+        axes = plausible(np.asarray(pose.axes + theta[1:].T / self.radius), self.how)
         turned = Pose(pose.centre_um + theta[0], axes)
         if field is not None:
             added = share * step[9:].reshape(2, -1).T.reshape(field.coefficients.shape)
@@ -204,10 +228,14 @@ class _Problem:
         spread: float,
         predicted: Float64,
     ) -> Fit:
-        """How good the fit is: correlation ratio over all known pixels with bounded residuals."""
-        whole = float(((y - y.mean()) ** 2).mean())
-        left = float(np.minimum(residual**2, whole).mean())
-        ratio = float(np.clip(1 - left / max(whole, 1e-12), 0.0, 1.0))
+        """How good the fit is: correlation ratio over all known pixels, with and without the slide bounded alike.
+
+        The bounds are in working values, the same everywhere: where the CT is all but even, a few pixels that stand out
+        must not look like contrast that was explained.
+        """
+        whole = float(np.minimum((y - np.median(y)) ** 2, MOST_SQUARE).mean()) + FLOOR
+        left = float(np.minimum(residual**2, MOST_SQUARE).mean()) + FLOOR
+        ratio = float(np.clip(1 - left / whole, 0.0, 1.0))
         gain = -len(known) / len(self.slide.points_um) * float(np.log(max(1 - ratio, 1e-6)))
         maps = []
         for part, empty in ((weight, 0.0), (residual / spread, np.nan), (predicted, np.nan)):
@@ -217,7 +245,7 @@ class _Problem:
         return Fit(pose, field, ratio, gain, maps[0], maps[1], maps[2], spread, len(known) / len(self.slide.points_um))
 
 
-def _robust_ridge(features: Float64, y: Float64) -> tuple[Float64, Float64, float]:
+def robust_ridge(features: Float64, y: Float64) -> tuple[Float64, Float64, float]:
     """Ridge regression with Huber's weights: coefficients, weights, robust spread of the residuals."""
     weight: Float64 = np.ones(len(y))
     eye = np.eye(features.shape[1])

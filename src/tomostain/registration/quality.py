@@ -1,7 +1,8 @@
 """How far to trust a registration: confidence of each pixel, the error to expect, and whether to refuse.
 
-What tells most is whether two registrations agree that have each seen every other patch of the slide: where the slide
-was not cut from the volume they go separate ways.
+What tells most is detail: whether what a colour means, learnt on one part of the slide, predicts the CT's fine
+structure on another. Where the slide was not cut it predicts next to nothing, however well coarse outlines can be made
+to fit; and two registrations that have each seen every other patch of the slide go separate ways.
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from tomostain.registration.fine import Fit
+from tomostain.registration.fine import FLOOR, MOST_SQUARE, Fit, robust_ridge
 from tomostain.registration.modality import Float32, Float64
-from tomostain.registration.scene import Picture
+from tomostain.registration.scene import Picture, Scene
 
-# Provisional: of ten registrations of tuning specimens (seeds 1000, 1001; 200 x 400 x 400 voxels) the five right ones
-# had margins of 0.64 to 0.95, the five of other specimens' or no slides 0.01 to 0.15. All four are to be fitted by
-# `python benchmarks/registration.py calibrate` once a cohort has been registered.
-WEIGHTS = (-4.8, 0.0, 0.0, 12.0)
-"""Logistic weights: constant, log of disagreement over voxel, log of unexplained share, margin over the runner-up."""
+WEIGHTS = (-4.4, 8.0, -3.0, 10.0)
+"""Logistic weights: constant, detail, log of the halves' disagreement over the fitted pixel, lead in detail."""
 ACCEPTED = 0.5
 """Least probability of being right that is accepted."""
 ERROR_SCALE, ERROR_POWER = 1.0, 1.0
@@ -28,32 +26,35 @@ ERROR_SCALE, ERROR_POWER = 1.0, 1.0
 LEAST_STAINED = 0.02
 """Least share of a slide that must differ from bare glass."""
 
+_LEAST_APART = 0.3
+"""Least disagreement, in fitted pixels, that is told from none."""
+_DETAIL, _SQUARES = 35, 6
+"""Parts of the diagonal over which detail is judged; squares along each edge between which colours are learnt."""
+
 
 @dataclass(frozen=True)
 class Score:
     """What a registration is judged by.
 
-    ``ratio`` is the share of the CT's variance that the slide explains, ``margin`` the gain of the best placement over
-    the next different one, ``disagreement_um`` the median distance of two registrations from half the slide each,
-    ``inside`` the share of the slide that lies in the volume.
+    ``ratio`` is the share of the CT's variance that the slide explains, ``detail`` what it explains of the CT's local
+    contrast where the colours' meaning was learnt elsewhere on the slide (see `explained_detail`), ``margin`` the lead
+    in detail over the next different placement, ``disagreement_um`` the median distance of two registrations from half
+    the slide each, ``inside`` the share of the slide that lies in the volume, ``fitted_um`` the pixel of the finest
+    level.
     """
 
     ratio: float
+    detail: float
     margin: float
     disagreement_um: float
     inside: float
     voxel_um: float
+    fitted_um: float
 
     @property
     def features(self) -> Float64:
-        return np.asarray(
-            [
-                1.0,
-                np.log(max(self.disagreement_um, 1e-3) / self.voxel_um),
-                np.log(max(1 - self.ratio, 1e-3)),
-                self.margin,
-            ]
-        )
+        apart = max(self.disagreement_um / self.fitted_um, _LEAST_APART)
+        return np.asarray([1.0, self.detail, np.log(apart), self.margin])
 
     @property
     def probability(self) -> float:
@@ -70,13 +71,41 @@ class Score:
         if self.probability >= ACCEPTED:
             return None
         told = []
-        if self.disagreement_um > 4 * self.voxel_um:
-            told.append(f"two halves of the slide disagree by {self.disagreement_um:.0f} um")
-        if self.ratio < 0.7:
-            told.append(f"the slide explains only {self.ratio:.0%} of the CT's contrast")
-        if self.margin < 0.1:
+        if self.detail < 0.5:
+            told.append(f"the slide explains only {max(self.detail, 0):.0%} of the CT's detail there")
+        if self.margin < 0.5 * self.detail:
             told.append("another place fits nearly as well")
+        if self.disagreement_um > self.fitted_um:
+            told.append(f"two halves of the slide disagree by {self.disagreement_um:.0f} um")
         return " and ".join(told or ["slide and volume do not fit together well enough"])
+
+
+def explained_detail(fit: Fit, scene: Scene, slide: Picture) -> float:
+    """Share of the CT's local contrast that the slide's colours predict on squares they were not fitted to.
+
+    CT and features lose what is smooth over a thirty-fifth of the slide's diagonal, so that agreement in the large,
+    which a few numbers can bring about anywhere, counts for nothing. What a colour means is then fitted on the black
+    squares of a chequerboard and judged on the white, and the other way round. Near 0 (or below) where slide and CT
+    have nothing to do with each other, towards 1 where every structure meets its like.
+    """
+    values, _, inside = scene.sample(placed(fit, slide.points_um))
+    known = inside.reshape(slide.shape)
+    sigma = float(np.linalg.norm(slide.shape)) / _DETAIL
+    stack = np.column_stack([values, slide.features]).astype(np.float32).reshape(*slide.shape, -1)
+    stack[~known] = 0.0
+    share = ndimage.gaussian_filter(known.astype(np.float32), sigma) + 1e-6
+    smooth = ndimage.gaussian_filter(stack, (sigma, sigma, 0)) / share[..., None]
+    rows, columns = (np.arange(n) * _SQUARES // n for n in slide.shape)
+    black = (rows[:, None] + columns[None, :]) % 2 == 0
+    left = whole = 0.0
+    for learnt, judged in ((known & black, known & ~black), (known & ~black, known & black)):
+        if min(learnt.sum(), judged.sum()) < 2 * stack.shape[-1]:
+            return 0.0
+        learn, judge = ((stack - smooth)[part].astype(np.float64) for part in (learnt, judged))
+        beta, _, _ = robust_ridge(learn[:, 1:], learn[:, 0])
+        left += float((np.minimum((judge[:, 0] - judge[:, 1:] @ beta) ** 2, MOST_SQUARE) + FLOOR).sum())
+        whole += float((np.minimum(judge[:, 0] ** 2, MOST_SQUARE) + FLOOR).sum())
+    return 1.0 - left / whole
 
 
 def halves(slide: Picture, patch_um: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -36,10 +36,16 @@ class Scene:
         return values[0], (values[1:].T @ self.frame).astype(np.float32), inside
 
 
-def volume_scene(target: Target, spacing_um: float) -> Scene:
-    """The whole target, averaged to about ``spacing_um``."""
+SMOOTH_COUNTS = 0.2
+"""How much what is smooth counts beside detail. Glass, void and shading differ between slide and CT in the large; were
+they to count in full, they would pull edges apart that could meet (chosen on the three real pairs)."""
+
+
+def volume_scene(target: Target, spacing_um: float, *, smooth_um: float | None = None) -> Scene:
+    """The whole target, averaged to about ``spacing_um``; what is smooth over ``smooth_um`` counts for less."""
     coarse = target.at_spacing(spacing_um)
     values = ndimage.gaussian_filter(coarse.values, [0.5 if n > 1 else 0 for n in coarse.values.shape])
+    values = _detailed(values, smooth_um, coarse.grid.spacing_um)
     return Scene(
         _with_gradients(values, coarse.grid.spacing_um),
         np.asarray(coarse.grid.origin_um),
@@ -85,8 +91,13 @@ class Picture:
     """Which pixels (n,) take part; None for all."""
 
 
-def picture(stained: Stained, spacing_um: float, *, classes: int = 16, rich: bool = True) -> Picture:
-    """Features of a slide at about ``spacing_um``: colour classes and, if ``rich``, densities at several scales."""
+def picture(
+    stained: Stained, spacing_um: float, *, classes: int = 16, rich: bool = True, smooth_um: float | None = None
+) -> Picture:
+    """Features of a slide at about ``spacing_um``: colour classes and, if ``rich``, densities at several scales.
+
+    With ``smooth_um`` (slide um) what is smooth over that length counts for less, as in the scene it is compared with.
+    """
     level = stained.at_spacing(spacing_um)
     density = level.density
     labels = colour_classes(density, classes)
@@ -100,8 +111,16 @@ def picture(stained: Stained, spacing_um: float, *, classes: int = 16, rich: boo
             columns += [smooth[..., 0], smooth[..., 2]]
         columns += [np.sqrt(np.maximum(ndimage.uniform_filter(mean**2, 5) - ndimage.uniform_filter(mean, 5) ** 2, 0))]
     points = level.points_um
-    stack = np.stack(columns, axis=-1).reshape(-1, len(columns)).astype(np.float64)
+    maps = [_detailed(np.asarray(c, dtype=np.float32), smooth_um, level.spacing_um) for c in columns]
+    stack = np.stack(maps, axis=-1).reshape(-1, len(maps)).astype(np.float64)
     return Picture(points.reshape(-1, 2), stack, labels.shape, float(np.mean(level.spacing_um)), stained.extent_um)
+
+
+def _detailed(values: Float32, smooth_um: float | None, spacing_um: tuple[float, ...]) -> Float32:
+    if smooth_um is None:
+        return values
+    sigma = [smooth_um / s if n > 1 else 0.0 for n, s in zip(values.shape, spacing_um, strict=True)]
+    return np.asarray(values - np.float32(1 - SMOOTH_COUNTS) * ndimage.gaussian_filter(values, sigma))
 
 
 def _with_gradients(values: Float32, spacing_um: tuple[float, ...]) -> npt.NDArray[np.float32]:
