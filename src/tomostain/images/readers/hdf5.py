@@ -16,7 +16,7 @@ from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
 from tomostain.images.readers.arrays import Array, Box, Chunked, Held, Source, Windowed
 from tomostain.images.readers.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
-from tomostain.images.readers.hdf5_chunks import check_chunks
+from tomostain.images.readers.hdf5_chunks import read_chunks
 from tomostain.images.readers.hdf5_links import Node, candidates, find, inside_folder, nexus_default
 from tomostain.images.readers.stated_spacing import agreed, of_attributes, of_axes, of_siblings
 from tomostain.images.readers.zarr_bounds import warn_of_missing
@@ -51,11 +51,12 @@ class DataSet:
     def read(self, box: Box) -> Array:
         where = (*(slice(0, 1),) * self._before, *(slice(a, b) for a, b in box), *(slice(0, 1),) * self._after)
         data = self._data.get()
-        if data.chunks and check_chunks(data, where, self._name) and not self._warned:
+        values = np.empty(tuple(part.stop - part.start for part in where), self.dtype)
+        if not data.chunks:
+            data.read_direct(values, where)
+        elif read_chunks(data, where, values, self._name) and not self._warned:
             self._warned = True
             warn_of_missing(self._name, data.fillvalue)
-        values = np.empty(tuple(part.stop - part.start for part in where), self.dtype)
-        data.read_direct(values, where)
         return values.reshape(tuple(b - a for a, b in box))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -102,7 +102,7 @@ def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
     raw = memoryview(packed).cast("B")
     claimed = 0
     if kind == "zstd":
-        claimed = _zstd_bytes(raw)
+        claimed = zstd_bytes(raw)
     elif kind == "blosc" and len(raw) >= 8:
         claimed = int(struct.unpack_from("<I", raw, 4)[0])
     elif kind == "lz4" and len(raw) >= 4:
@@ -176,7 +176,7 @@ def _bounded_v3(codec: Any) -> Any:
     return codec if kind is None else _BoundedV3(codec, kind)
 
 
-def _zstd_bytes(raw: memoryview) -> int:
+def zstd_bytes(raw: memoryview) -> int:
     """The bytes that a zstd frame claims, or at most can hold where it claims nothing (RFC 8878, 3.1.1)."""
     if len(raw) < 6 or bytes(raw[:4]) != b"\x28\xb5\x2f\xfd":
         return 0
