@@ -28,6 +28,8 @@ class TiffSlide:
         description = str(first.description or "")
         maker = _maker(first, description)
         if maker:
+            if first.is_tiled:
+                _check_pieces(first)  # OpenSlide shows tiles that no table lists as background
             self.about: dict[str, Any] = {"maker": maker}
             return
         _check(first)
@@ -134,6 +136,15 @@ def _check(page: Any) -> None:
         raise ValueError(f"it has {samples} samples a pixel; a slide has three colours")
     if min(rows, columns) < 1 or int(page.imagedepth) != 1:
         raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is no image")
+    _check_pieces(page)
+    height, width = _segment_shape(page)
+    if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
+        raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
+
+
+def _check_pieces(page: Any) -> None:
+    """Refuse a size that the tables of tiles or strips do not bear out, and pieces beyond the file's end."""
+    rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     height, width = _segment_shape(page)
     if min(height, width) < 1:
         raise ValueError("its tiles have no size")
@@ -143,8 +154,6 @@ def _check(page: Any) -> None:
         raise ValueError(
             f"it says it is {rows} x {columns} px but lists {len(page.dataoffsets)} pieces where that takes {expected}"
         )
-    if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
-        raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
     ends = np.asarray(page.dataoffsets, dtype=np.float64) + np.asarray(page.databytecounts, dtype=np.float64)
     if ends.max(initial=0) > page.parent.filehandle.size:
         raise ValueError("it ends before its pixels do")

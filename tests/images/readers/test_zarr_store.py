@@ -115,3 +115,11 @@ def test_two_channels_are_refused(tmp_path, image):
     )
     with pytest.raises(ValueError, match=r"axes .* but an array of shape"):
         read_volume(path)
+
+
+def test_a_chunk_that_claims_to_unfold_to_gigabytes_is_refused_by_the_volumes_name(tmp_path):
+    zarr.create_array(tmp_path / "v.zarr", data=np.ones((8, 8, 8), "u2"), compressors=zarr.codecs.BloscCodec())
+    chunk = tmp_path / "v.zarr" / "c" / "0" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:4] + b"\xff\xff\xff\x7f" + chunk.read_bytes()[8:])
+    with pytest.raises(ValueError, match=r"v\.zarr cannot be read as .*: a blosc chunk .* far more than a chunk holds"):
+        read_volume(tmp_path / "v.zarr", spacing_um=(1, 1, 1))[:]

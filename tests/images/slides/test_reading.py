@@ -213,6 +213,16 @@ def test_slide_of_a_maker_with_its_own_ways_is_read_by_openslide(tmp_path, rgb):
     np.testing.assert_array_equal(slide[250:600, 255:513], rgb[250:600, 255:513])
 
 
+def test_a_size_that_a_makers_tiles_do_not_bear_out_is_refused(tmp_path, rgb):
+    """OpenSlide would show 65535 rows, those that no tile holds as background."""
+    path = philips(tmp_path / "p.tiff", rgb)
+    path.write_bytes(_patched(path.read_bytes(), 257, 65535))
+    with openslide.OpenSlide(path) as other:
+        assert other.dimensions[1] == 65535
+    with pytest.raises(ValueError, match=r"p\.tiff .*65535 x 1024 px but lists 12 pieces where that takes 1024"):
+        read_slide(path, pixel_um=0.25)
+
+
 def test_missing_openslide_is_told_with_the_extra_that_brings_it(tmp_path, rgb, monkeypatch):
     monkeypatch.setitem(sys.modules, "openslide", None)
     for path in (philips(tmp_path / "p.tiff", rgb), tmp_path / "p.ndpi"):

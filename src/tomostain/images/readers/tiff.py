@@ -151,6 +151,8 @@ def facts_of(page: Any, name: str) -> PageFacts:
         raise VolumeError(f"{name} holds colours or several samples {shape}; a CT volume has one grey value a voxel")
     if page.photometric == 3:
         raise VolumeError(f"{name} holds palette colours; save it as grey values")
+    if int(page.photometric) not in set(tifffile.PHOTOMETRIC):
+        raise VolumeError(f"{name} is damaged: page {page.index} has colours of kind {int(page.photometric)}, not grey")
     dtype = dtype_of(name, page.dtype if page.dtype is not None else np.dtype("V1"))
     end = page.parent.filehandle.size
     offsets, counts = page.dataoffsets, page.databytecounts

@@ -96,8 +96,8 @@ def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
 
     Raises
     ------
-    VolumeError
-        It does.
+    ValueError
+        It does; the reader adds the name of the file.
     """
     raw = memoryview(packed).cast("B")
     claimed = 0
@@ -114,7 +114,7 @@ def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
     elif kind == "lzma":
         claimed = _unfolded(lzma.LZMADecompressor, raw, allowed)
     if claimed > allowed:
-        raise VolumeError(f"a {kind} chunk of {len(raw)} bytes would unfold to far more than a chunk holds")
+        raise ValueError(f"a {kind} chunk of {len(raw)} bytes would unfold to far more than a chunk holds")
 
 
 def _keys(array: zarr.Array[Any], box: tuple[tuple[int, int], ...]) -> Iterator[str]:
