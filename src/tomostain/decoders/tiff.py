@@ -17,6 +17,9 @@ _RGB, _YCBCR, _JPEG_FAMILY = 2, 6, (6, 7, 22610, 33003, 33005, 34712, 34892, 500
 _OTHERS_TIFF = {"Philips": "Philips", "MedScan": "Trestle", "leica-microsystems.com/scn": "Leica", "iScan": "Ventana"}
 """Words in the software, description or XMP of makers whose TIFFs need OpenSlide: tiles that overlap, padded levels."""
 _NDPI_TAG, _XMP_TAG = 65420, 700
+_NEEDED = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 338, 339, 347}
+_NEEDED |= {32997, 330, 530, 532}
+"""Tags that say how pixels lie and what they mean."""
 
 
 class TiffSlide:
@@ -123,6 +126,7 @@ def _maker(page: Any, description: str) -> str | None:
 
 def _check(page: Any) -> None:
     """Refuse what is not 8-bit RGB, and sizes that the file's own tables do not bear out."""
+    _check_tags(page)
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     bits = page.bitspersample
     if page.photometric not in (_RGB, _YCBCR) or (page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY):
@@ -140,6 +144,20 @@ def _check(page: Any) -> None:
     height, width = _segment_shape(page)
     if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
         raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
+
+
+def _check_tags(page: Any) -> None:
+    """Refuse a page of which tifffile could not read a tag that matters: it goes on with a default."""
+    tiff, file = page.parent, page.parent.filehandle
+    count, entry, order = (8, 20, tiff.byteorder) if tiff.is_bigtiff else (2, 12, tiff.byteorder)
+    with file.lock:
+        file.seek(page.offset)
+        entries = int.from_bytes(file.read(count), "little" if order == "<" else "big")
+        raw = file.read(entries * entry)
+    stored = {int(code) for code in np.ndarray(len(raw) // entry, f"{order}u2", raw, strides=(entry,))}
+    unread = (stored & _NEEDED) - {int(tag.code) for tag in page.tags}
+    if unread:
+        raise ValueError(f"its TIFF tag {min(unread)} cannot be read; the file is damaged, copy it again")
 
 
 def _check_pieces(page: Any) -> None:

@@ -1,6 +1,7 @@
 """Zarr folders: levels, plain arrays, and metadata that must not be believed."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -123,3 +124,14 @@ def test_a_chunk_that_claims_to_unfold_to_gigabytes_is_refused_by_the_volumes_na
     chunk.write_bytes(chunk.read_bytes()[:4] + b"\xff\xff\xff\x7f" + chunk.read_bytes()[8:])
     with pytest.raises(ValueError, match=r"v\.zarr cannot be read as .*: a blosc chunk .* far more than a chunk holds"):
         read_volume(tmp_path / "v.zarr", spacing_um=(1, 1, 1))[:]
+
+
+@pytest.mark.parametrize("file", ["zarr.json", ".zattrs", ".zgroup"])
+def test_a_pipe_where_zarr_would_look_for_metadata_is_refused(tmp_path, file):
+    array = zarr.create_array(tmp_path / "v.zarr", data=np.ones((8, 8, 8), "u2"), zarr_format=2)
+    array.attrs["element_size_um"] = [1, 1, 1]
+    assert read_volume(tmp_path / "v.zarr").grid.spacing_um == (1, 1, 1)
+    (tmp_path / "v.zarr" / file).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "v.zarr" / file)
+    with pytest.raises(ValueError, match=rf"v\.zarr.*{file} is no file"):
+        read_volume(tmp_path / "v.zarr", spacing_um=(1, 1, 1))

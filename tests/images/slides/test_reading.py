@@ -298,6 +298,22 @@ def _patched(data, tag, value):
     return bytes(out)
 
 
+def test_a_tag_that_cannot_be_read_is_not_replaced_by_its_default(tmp_path, rgb):
+    """Subsampling of 2 x 1 stored as something else: tifffile leaves the tag out, and shows other colours."""
+    path = write_slide(tmp_path / "s.tif", rgb[:200, :200], pixel_um=0.75, jpeg_quality=80)
+    data = bytearray(path.read_bytes())
+    start = struct.unpack_from("<I", data, 4)[0]
+    at = next(
+        start + 2 + 12 * i
+        for i in range(struct.unpack_from("<H", data, start)[0])
+        if struct.unpack_from("<H", data, start + 2 + 12 * i)[0] == 530
+    )
+    struct.pack_into("<HII", data, at + 2, 3, 3, 2**31)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"s\.tif cannot be read as a slide: its TIFF tag 530 cannot be read"):
+        read_slide(path)
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_lying_headers_are_refused_by_name(tmp_path, rgb, lie):
     good = write_slide(tmp_path / "good.tif", rgb, pixel_um=0.75).read_bytes()

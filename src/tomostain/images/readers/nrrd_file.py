@@ -44,7 +44,8 @@ def read_nrrd(path: Path, given: Given) -> Volume:
     Raises
     ------
     VolumeError
-        Not three axes, values in several files, outside the header's folder or as text, truncated, no voxel size.
+        Not three axes, values in several files, outside the header's folder or as text, more or fewer values than the
+        header says, no voxel size.
     """
     given.nothing_inside(path.name)
     with told(path.name, KIND):
@@ -72,6 +73,9 @@ def read_nrrd(path: Path, given: Given) -> Volume:
             if start < begin or start + wanted > size:
                 missing = max(start + wanted - size, begin - start)
                 raise VolumeError(f"{file.name} ends {missing} bytes too early; copy or export it again")
+            if start + wanted < size:
+                more = size - start - wanted
+                raise VolumeError(f"{file.name} holds {more} bytes more than its header says; export it again")
             source = Flat(file, shape, dtype, start)
         else:
             raise VolumeError(f"{path.name} is encoded as {encoding!r} (byte skip {skip}); save it as raw or gzip")
