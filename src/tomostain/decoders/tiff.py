@@ -48,6 +48,7 @@ class TiffSlide:
             "levels": [[*shape, *_downsample(shapes[0], shape)] for shape in shapes],
             "pixels_um": [s for s in _statements(first, self._tiff, description) if s],
             "notes": notes,
+            "doubts": [d for d in [pixel_size.doubt_of_ome(description, shapes[0])] if d] if self._tiff.is_ome else [],
             "pages_alike": sum((page.imagelength, page.imagewidth) == shapes[0] for page in further),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,8 @@ def _slide(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
     except ValueError as error:
         if "--slide-um" not in str(error) or recipe.slide_um is not None:
             raise
-        slide, stated, trouble = read_slide(path, pixel_um=1.0), False, str(error)
+        with warnings.catch_warnings(action="ignore"):  # nobody gave this pixel size
+            slide, stated, trouble = read_slide(path, pixel_um=1.0), False, str(error)
     named = shlex.quote(str(path))
     flag = f" --slide-um {recipe.slide_um:g}" if recipe.slide_um else ("" if stated else " --slide-um UM")
     return {

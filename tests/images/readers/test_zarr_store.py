@@ -3,6 +3,7 @@
 import json
 import os
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -135,3 +136,17 @@ def test_a_pipe_where_zarr_would_look_for_metadata_is_refused(tmp_path, file):
     os.mkfifo(tmp_path / "v.zarr" / file)
     with pytest.raises(ValueError, match=rf"v\.zarr.*{file} is no file"):
         read_volume(tmp_path / "v.zarr", spacing_um=(1, 1, 1))
+
+
+@pytest.mark.parametrize("form", [2, 3])
+def test_a_blosc_chunk_that_was_cut_off_is_refused(tmp_path, rng, form):
+    """Blosc itself reads on in memory behind the chunk."""
+    packer = numcodecs.Blosc(cname="lz4") if form == 2 else zarr.codecs.BloscCodec(cname="lz4")
+    values = rng.integers(0, 2000, (8, 40, 40)).astype("u2")
+    array = zarr.create_array(tmp_path / "v.zarr", data=values, compressors=packer, zarr_format=form)
+    chunk = tmp_path / "v.zarr" / array.metadata.encode_chunk_key((0, 0, 0))
+    np.testing.assert_array_equal(read_volume(tmp_path / "v.zarr", **UNIT)[:], values)
+    for keep in (chunk.stat().st_size - 1, 4000, 12):
+        chunk.write_bytes(chunk.read_bytes()[:keep])
+        with pytest.raises(ValueError, match=rf"v\.zarr .*a blosc chunk holds {keep} of its \d+ bytes; copy it again"):
+            read_volume(tmp_path / "v.zarr", **UNIT)[:]

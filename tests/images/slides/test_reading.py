@@ -72,6 +72,31 @@ def test_absurd_pixel_size_is_challenged(tmp_path, rgb):
         read_slide(tmp_path / "s.tif", pixel_um=-1.0)
 
 
+def test_a_given_pixel_size_that_is_absurd_or_not_the_files_is_challenged_and_taken(tmp_path, rgb):
+    write_slide(tmp_path / "s.tif", rgb, pixel_um=0.5)
+    with pytest.warns(UserWarning, match=r"s\.tif: pixels of 500 um are taken as given, .* in micrometres\?"):
+        assert read_slide(tmp_path / "s.tif", pixel_um=500).pixel_um == (500, 500)
+    with pytest.warns(UserWarning, match=r"s\.tif states pixels of 0\.5 x 0\.5 um .*; the 0\.7 um given are taken"):
+        assert read_slide(tmp_path / "s.tif", pixel_um=0.7).pixel_um == (0.7, 0.7)
+    read_slide(tmp_path / "s.tif", pixel_um=0.51)
+
+
+def test_ome_xml_of_another_size_than_its_page_is_doubted(tmp_path, rgb):
+    path = write_slide(tmp_path / "s.ome.tif", rgb, pixel_um=0.5, ome=True)
+    path.write_bytes(path.read_bytes().replace(b'SizeX="900"', b'SizeX="901"'))
+    with pytest.warns(UserWarning, match=r"s\.ome\.tif says in its OME-XML that it is 700 x 901 px, .* 700 x 900"):
+        read_slide(path)
+
+
+def test_a_png_whose_checksum_is_wrong_is_refused(tmp_path, rgb):
+    Image.fromarray(rgb[:20, :30]).save(tmp_path / "s.png", compress_level=0)
+    data = bytearray((tmp_path / "s.png").read_bytes())
+    data[data.index(b"IDAT") + 100] ^= 4
+    (tmp_path / "s.png").write_bytes(data)
+    with pytest.raises(ValueError, match=r"s\.png cannot be read at 0, 0 px: .*checksum"):
+        read_slide(tmp_path / "s.png", pixel_um=1.0)[:, :]
+
+
 @pytest.mark.parametrize(
     ("values", "photometric", "fault"),
     [
@@ -272,6 +297,12 @@ def test_czi_mosaic_is_read_with_its_scaling(tmp_path, rgb):
     assert slide.pixel_um == pytest.approx((0.45, 0.44))
     np.testing.assert_array_equal(slide[:, :], rgb)
     np.testing.assert_array_equal(slide[37:99, 450:600], rgb[37:99, 450:600])
+    data = (tmp_path / "s.czi").read_bytes()
+    (tmp_path / "s.czi").write_bytes(data.replace(b"<SizeX>900<", b"<SizeX>950<"))
+    with pytest.warns(
+        UserWarning, match=r"s\.czi says it is 700 x 950 px, but its pieces cover 700 x 900; is it whole"
+    ):
+        read_slide(tmp_path / "s.czi")
 
 
 LIES = {

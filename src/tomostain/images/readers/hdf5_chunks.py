@@ -17,14 +17,14 @@ import numpy as np
 
 from tomostain.images.readers.arrays import Array
 from tomostain.images.readers.given import VolumeError
-from tomostain.images.readers.zarr_bounds import zstd_bytes
+from tomostain.images.readers.zarr_bounds import blosc_bytes, zstd_bytes
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4
 _LZF, _BLOSC, _LZ4, _BITSHUFFLE, _ZSTD, _BLOSC2 = 32000, 32001, 32004, 32008, 32015, 32026
 _SUM_BYTES = 4
 _HERE = {_DEFLATE, _LZF, _SHUFFLE, _FLETCHER32}
 """Filters that are undone here: how much a stream of deflate or LZF unfolds to is only known once it is unfolded."""
-_CLAIMS = {_SZIP: (0, "<I"), _BLOSC: (4, "<I"), _BLOSC2: (30, ">Q"), _LZ4: (0, ">Q"), _BITSHUFFLE: (0, ">Q")}
+_CLAIMS = {_SZIP: (0, "<I"), _BLOSC2: (30, ">Q"), _LZ4: (0, ">Q"), _BITSHUFFLE: (0, ">Q")}
 """Where a chunk of other filters says how much it unfolds to, and in which form; their decoders hold to it."""
 _UNSTATED_BYTES = 2**26
 """A zstd frame that states no size may be this much below the most that its blocks can hold."""
@@ -158,6 +158,9 @@ def _claimed(code: int, raw: bytes) -> tuple[float, float]:
     if code == _ZSTD:
         most = zstd_bytes(memoryview(raw))
         return most - _UNSTATED_BYTES, most
+    if code == _BLOSC:
+        unfolded, packed = blosc_bytes(memoryview(raw))
+        return (unfolded, unfolded) if packed <= len(raw) else (math.inf, math.inf)
     place, kind = _CLAIMS.get(code, (0, ""))
     if not kind or (code == _BLOSC2 and raw[2:9] != b"b2frame"):
         return 0, math.inf

@@ -94,6 +94,8 @@ def warn_of_missing(name: str, fill_value: Any) -> None:
 def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
     """Refuse a compressed chunk that unfolds to more than ``allowed`` bytes, or claims to, before it is unfolded.
 
+    Blosc reads on behind a chunk that was cut off, and takes what lies there in memory for values: that is refused too.
+
     Raises
     ------
     ValueError
@@ -103,8 +105,10 @@ def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
     claimed = 0
     if kind == "zstd":
         claimed = zstd_bytes(raw)
-    elif kind == "blosc" and len(raw) >= 8:
-        claimed = int(struct.unpack_from("<I", raw, 4)[0])
+    elif kind == "blosc":
+        claimed, packed_bytes = blosc_bytes(raw)
+        if packed_bytes > len(raw):
+            raise ValueError(f"a blosc chunk holds {len(raw)} of its {packed_bytes} bytes; copy it again")
     elif kind == "lz4" and len(raw) >= 4:
         claimed = int(struct.unpack_from("<I", raw)[0])
     elif kind in ("gzip", "zlib") and len(raw) * DEFLATE_RATIO > allowed:
@@ -174,6 +178,14 @@ def _bounded_v3(codec: Any) -> Any:
         return replace(codec, codecs=tuple(_bounded_v3(inner) for inner in codec.codecs))
     kind = _V3_KINDS.get(type(codec))
     return codec if kind is None else _BoundedV3(codec, kind)
+
+
+def blosc_bytes(raw: memoryview) -> tuple[int, int]:
+    """The bytes that a Blosc chunk claims to unfold to, and to take itself."""
+    if len(raw) < 16:
+        return 0, 16
+    unfolded, _, packed = struct.unpack_from("<3I", raw, 4)
+    return int(unfolded), int(packed)
 
 
 def zstd_bytes(raw: memoryview) -> int:
