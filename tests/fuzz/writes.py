@@ -6,6 +6,7 @@ replays one. A process that has imported everything forks a child for each point
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -155,6 +156,7 @@ def _failing(writer: Writer, lab: Path, home: Path, fault: str, place: int) -> s
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if fault == "kill-byte" else signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (place, resource.RLIM_INFINITY))
     elif fault == "denied" and os.getuid() == 0:
+        codecs.lookup("utf-8-sig")  # imported while the interpreter's own folder can still be read
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
     try:

@@ -20,6 +20,7 @@ _NDPI_TAG, _XMP_TAG = 65420, 700
 _NEEDED = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 338, 339, 347}
 _NEEDED |= {32997, 330, 530, 532}
 """Tags that say how pixels lie and what they mean."""
+_OFFSET_TAGS, _COUNT_TAGS = {273, 324}, {279, 325}
 
 
 class TiffSlide:
@@ -164,15 +165,20 @@ def _check_tags(page: Any) -> None:
 def _check_pieces(page: Any) -> None:
     """Refuse a size that the tables of tiles or strips do not bear out, and pieces beyond the file's end."""
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
+    if page.planarconfig not in (1, 2):
+        raise ValueError(f"its samples lie in the order {page.planarconfig!r}, which there is not; the file is damaged")
     height, width = _segment_shape(page)
     if min(height, width) < 1:
         raise ValueError("its tiles have no size")
     separate = samples if page.planarconfig == 2 else 1
     expected = separate * math.ceil(rows / height) * math.ceil(columns / width)
-    if len(page.dataoffsets) != expected or len(page.databytecounts) != expected:
-        raise ValueError(
-            f"it says it is {rows} x {columns} px but lists {len(page.dataoffsets)} pieces where that takes {expected}"
-        )
+    # tifffile cuts its lists to what the size takes
+    listed = {len(page.dataoffsets), len(page.databytecounts)} | {
+        int(page.tags[code].count) for code in (_OFFSET_TAGS | _COUNT_TAGS) if code in page.tags
+    }
+    if listed != {expected}:
+        found = max(listed - {expected})
+        raise ValueError(f"it says it is {rows} x {columns} px but lists {found} pieces where that takes {expected}")
     ends = np.asarray(page.dataoffsets, dtype=np.float64) + np.asarray(page.databytecounts, dtype=np.float64)
     if ends.max(initial=0) > page.parent.filehandle.size:
         raise ValueError("it ends before its pixels do")

@@ -197,6 +197,9 @@ class Stainer:
         try:
             with torch.device("meta"):
                 net = build_generator(spec, planes, 3, trust=trust)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{about_path} cannot be read as a stainer: {_plain(error)}") from None
+        try:
             net.load_state_dict(tensors_from_bytes(raw), strict=True, assign=True)
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(

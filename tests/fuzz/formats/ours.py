@@ -202,5 +202,6 @@ OURS = {
         strict_recipe,
         {"yaml-bomb": yaml_bomb},
         _NO_SIZES | {"lie-about-dtype", "lie-in-json", "deep-json"},
+        endless=True,
     ),
 }

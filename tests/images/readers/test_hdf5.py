@@ -244,7 +244,7 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
-@pytest.mark.parametrize("dtype", ["u1", "<i2", ">u2", "<f4", ">f4"])
+@pytest.mark.parametrize("dtype", ["<i2", ">f4"])
 def test_chunks_of_every_filter_read_as_h5py_reads_them(scan, rng, filters, dtype):
     values = rng.integers(0, 250, (9, 25, 29)).astype(dtype)
     path = scan(lambda file: file.create_dataset("ct", data=values, chunks=(4, 8, 11), **filters))

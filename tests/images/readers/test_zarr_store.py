@@ -150,3 +150,11 @@ def test_a_blosc_chunk_that_was_cut_off_is_refused(tmp_path, rng, form):
         chunk.write_bytes(chunk.read_bytes()[:keep])
         with pytest.raises(ValueError, match=rf"v\.zarr .*a blosc chunk holds {keep} of its \d+ bytes; copy it again"):
             read_volume(tmp_path / "v.zarr", **UNIT)[:]
+
+
+def test_an_empty_shard_is_refused_not_read_as_zeros(tmp_path):
+    with create_volume(tmp_path / "v.ome.zarr", Grid((8, 9, 10), (1, 1, 1))) as writer:
+        writer[0:8, 0:9, 0:10] = np.ones((8, 9, 10), np.uint8)
+    (tmp_path / "v.ome.zarr" / "0" / "c" / "0" / "0" / "0").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"v\.ome\.zarr: its chunk c/0/0/0 is empty; copy it again"):
+        read_volume(tmp_path / "v.ome.zarr")[:]

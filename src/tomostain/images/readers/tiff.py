@@ -162,6 +162,11 @@ def facts_of(page: Any, name: str) -> PageFacts:
     blocks = math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True)) if page.is_tiled else 1
     believable(name, (blocks, *tile), dtype, sum(counts))
     strips = blocks if page.is_tiled else -(-shape[0] // min(page.rowsperstrip or shape[0], shape[0]))
+    listed = max(
+        (int(page.tags[tag].count) for tag in (273, 324) if hasattr(page, "tags") and tag in page.tags), default=0
+    )
+    if listed > strips:  # tifffile leaves out what the stated size does not take
+        raise VolumeError(f"{name} is damaged: page {page.index} lists {listed} strips or tiles where {strips} make it")
     if len(offsets) < strips or not all(offsets) or not all(counts):
         raise VolumeError(
             f"{name} lacks values: page {page.index} has strips or tiles that are not stored; copy it again"

@@ -65,20 +65,22 @@ def check_stored(
     Raises
     ------
     VolumeError
-        One is a folder, a pipe or a link to nowhere, or is missing from an array that was stored whole.
+        One is empty, a folder, a pipe or a link to nowhere, or is missing from an array that was stored whole.
     """
     missing = 0
     for key in _keys(array, box):
         file = folder / key
         try:
-            found = stat.S_ISREG(file.stat().st_mode)
+            about = file.stat()
         except FileNotFoundError:
             if whole or file.is_symlink():
                 raise VolumeError(f"{name} lacks the chunk {key}, which was written; copy it again") from None
             missing += 1
             continue
-        if not found:
+        if not stat.S_ISREG(about.st_mode):
             raise VolumeError(f"{name}: its chunk {key} is no file; copy it again")
+        if about.st_size == 0:  # Zarr takes an empty shard for one that was never written
+            raise VolumeError(f"{name}: its chunk {key} is empty; copy it again")
     return missing
 
 
