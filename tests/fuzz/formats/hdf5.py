@@ -292,6 +292,7 @@ HDF5 = {
         lambda folder: write_packed(folder, **hdf5plugin.Blosc(cname="lz4")), volume(), strict_hdf5, _OWN
     ),
     "hdf5-zstd": Format(lambda folder: write_packed(folder, **hdf5plugin.Zstd()), volume(), strict_hdf5, _OWN),
+    "hdf5-lz4": Format(lambda folder: write_packed(folder, **hdf5plugin.LZ4()), volume(), strict_hdf5, _OWN),
     "hdf5-bitshuffle": Format(
         lambda folder: write_packed(folder, **hdf5plugin.Bitshuffle()), volume(), strict_hdf5, _OWN
     ),

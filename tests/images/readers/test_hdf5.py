@@ -283,6 +283,16 @@ def test_a_wrong_checksum_is_told(scan, ct, filters):
         read_volume(path, **UNIT)[0]
 
 
+@pytest.mark.parametrize("filters", ["deflate", "lzf", "lz4 alone", "zstd alone"])
+def test_a_chunk_that_cannot_be_unfolded_is_refused(scan, rng, filters):
+    """HDF5's zstd filter hands out memory as it was instead."""
+    values = rng.integers(0, 9, (4, 20, 30)).astype("u2")
+    path = scan(lambda file: file.create_dataset("ct", data=values, chunks=(4, 20, 30), **FILTERS[filters]))
+    _first_chunk(path, lambda raw: raw[: len(raw) // 2] + b"\xff\xff\xff\xff" * 40)
+    with pytest.raises(ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\) (cannot be unfolded|holds)"):
+        read_volume(path, **UNIT)[0]
+
+
 @pytest.mark.parametrize("filters", ["lzf", "lz4", "lz4 alone", "zstd alone", "blosc2", "bitshuffle, lz4", "szip"])
 def test_a_chunk_of_a_smaller_chunk_size_is_refused_for_every_filter(scan, rng, filters):
     """As if a header had its chunk size or its type changed: the stored chunk is whole, and too small."""

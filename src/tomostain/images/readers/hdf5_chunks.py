@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -17,17 +18,23 @@ import numpy as np
 
 from tomostain.images.readers.arrays import Array
 from tomostain.images.readers.given import VolumeError
-from tomostain.images.readers.zarr_bounds import blosc_bytes, zstd_bytes
+from tomostain.images.readers.zarr_bounds import blosc_bytes
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4
 _LZF, _BLOSC, _LZ4, _BITSHUFFLE, _ZSTD, _BLOSC2 = 32000, 32001, 32004, 32008, 32015, 32026
 _SUM_BYTES = 4
-_HERE = {_DEFLATE, _LZF, _SHUFFLE, _FLETCHER32}
-"""Filters that are undone here: how much a stream of deflate or LZF unfolds to is only known once it is unfolded."""
-_CLAIMS = {_SZIP: (0, "<I"), _BLOSC2: (30, ">Q"), _LZ4: (0, ">Q"), _BITSHUFFLE: (0, ">Q")}
+_DECODERS: Mapping[int, Callable[..., Any]] = MappingProxyType(
+    {
+        _DEFLATE: imagecodecs.deflate_decode,
+        _LZF: imagecodecs.lzf_decode,
+        _LZ4: imagecodecs.lz4h5_decode,
+        _ZSTD: imagecodecs.zstd_decode,
+    }
+)
+"""Filters that are undone here: how much deflate and LZF unfold to is only known afterwards, and HDF5's zstd filter
+takes a stream that cannot be unfolded for one that can."""
+_CLAIMS = {_SZIP: (0, "<I"), _BLOSC2: (30, ">Q"), _BITSHUFFLE: (0, ">Q")}
 """Where a chunk of other filters says how much it unfolds to, and in which form; their decoders hold to it."""
-_UNSTATED_BYTES = 2**26
-"""A zstd frame that states no size may be this much below the most that its blocks can hold."""
 Filters = list[tuple[int, tuple[int, ...]]]
 
 
@@ -40,7 +47,8 @@ def read_chunks(data: Any, window: tuple[slice, ...], out: Array, name: str) -> 
         A chunk lies beyond the file's end, cannot be unfolded, or unfolds to less or more than a chunk holds.
     """
     filters = _filters(data)
-    here = {code for code, _ in filters} & {_DEFLATE, _LZF} and {code for code, _ in filters} <= _HERE
+    codes = {code for code, _ in filters}
+    here = codes & set(_DECODERS) and codes <= {_SHUFFLE, _FLETCHER32, *_DECODERS}
     here = here and data.id.get_type() == h5py.h5t.py_create(data.dtype)
     size = data.file.id.get_filesize()
     spans = [range(part.start // n, -(-part.stop // n)) for part, n in zip(window, data.chunks, strict=True)]
@@ -97,10 +105,9 @@ def _unfolded(raw: bytes, used: Filters, data: Any, where: str) -> Array:
     plain = _plain_bytes(data)
     for i, (code, settings) in reversed(list(enumerate(used))):
         before = plain + _SUM_BYTES * sum(code == _FLETCHER32 for code, _ in used[:i])
-        if code in (_DEFLATE, _LZF):
-            decode: Any = imagecodecs.deflate_decode if code == _DEFLATE else imagecodecs.lzf_decode
+        if code in _DECODERS:
             try:
-                content = decode(content, out=np.empty(before, np.uint8))
+                content = _DECODERS[code](content, out=np.empty(before, np.uint8))
             except Exception as error:
                 raise VolumeError(f"{where} cannot be unfolded into its {before} bytes; copy it again") from error
             content = np.asarray(content)
@@ -155,9 +162,6 @@ def _check(data: Any, corner: tuple[int, ...], stored_bytes: int, used: Filters,
 
 def _claimed(code: int, raw: bytes) -> tuple[float, float]:
     """Least and most bytes that a chunk says, by its first ones, that it unfolds to."""
-    if code == _ZSTD:
-        most = zstd_bytes(memoryview(raw))
-        return most - _UNSTATED_BYTES, most
     if code == _BLOSC:
         unfolded, packed = blosc_bytes(memoryview(raw))
         return (unfolded, unfolded) if packed <= len(raw) else (math.inf, math.inf)

@@ -106,7 +106,7 @@ def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
     raw = memoryview(packed).cast("B")
     claimed = 0
     if kind == "zstd":
-        claimed = zstd_bytes(raw)
+        claimed = _zstd_bytes(raw)
     elif kind == "blosc":
         claimed, packed_bytes = blosc_bytes(raw)
         if packed_bytes > len(raw):
@@ -190,7 +190,7 @@ def blosc_bytes(raw: memoryview) -> tuple[int, int]:
     return int(unfolded), int(packed)
 
 
-def zstd_bytes(raw: memoryview) -> int:
+def _zstd_bytes(raw: memoryview) -> int:
     """The bytes that a zstd frame claims, or at most can hold where it claims nothing (RFC 8878, 3.1.1)."""
     if len(raw) < 6 or bytes(raw[:4]) != b"\x28\xb5\x2f\xfd":
         return 0
