@@ -28,6 +28,8 @@ FAULTS = ("kill-operation", "kill-byte", "full-operation", "full-byte", "denied"
 """SIGKILL before the n-th file operation, or at the n-th byte of a file; no space at either; a folder not ours."""
 _OPERATIONS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink", "open"}
 _NOBODY = 65534
+_CHILD_SECONDS = 900.0
+"""Other work may take the processor away; no writer takes this long."""
 
 
 class Laboratory:
@@ -107,7 +109,7 @@ class Laboratory:
             finally:
                 os._exit(status)
         os.close(writer)
-        alarm = threading.Timer(120, os.kill, (child, signal.SIGKILL))
+        alarm = threading.Timer(_CHILD_SECONDS, os.kill, (child, signal.SIGKILL))
         alarm.start()
         with os.fdopen(reader, "rb") as stream:
             raw = stream.read()

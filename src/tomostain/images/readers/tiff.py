@@ -72,10 +72,11 @@ def read_tiff(path: Path, given: Given) -> Volume:
         chain = count_pages(path)
         with open_tiff(path) as tiff:
             pages: Any = tiff.pages
-            full = [i for i in range(chain) if not pages[i].is_reduced]
-            if not full:
+            found_full = ((i, page) for i in range(chain) for page in (pages[i],) if not page.is_reduced)
+            known = [(i, facts_of(page, path.name)) for i, page in found_full]
+            if not known:
                 raise VolumeError(f"{path.name} holds no full page, only reduced ones")
-            facts = [facts_of(pages[i], path.name) for i in full]
+            full, facts = [i for i, _ in known], [fact for _, fact in known]
             for i, (page, found) in enumerate(zip(full, facts, strict=True)):
                 if found.shape != facts[0].shape or found.dtype != facts[0].dtype:
                     raise VolumeError(
