@@ -317,3 +317,12 @@ def test_chunks_that_were_never_written_read_as_the_fill_value_and_that_is_told(
     with pytest.warns(UserWarning, match="what is not stored reads as 7"):
         seen = volume[:]
     np.testing.assert_array_equal(seen, np.concatenate([ct[:3], np.full((3, 8, 9), 7)]))
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">f4"])
+def test_values_in_one_piece_behind_a_user_block_are_read_where_they_lie(tmp_path, ct, dtype):
+    with h5py.File(tmp_path / "scan.h5", "w", userblock_size=512) as file:
+        file["ct"] = ct.astype(dtype)[None, :, :, :, None]
+    volume = read_volume(tmp_path / "scan.h5", **UNIT)
+    assert volume.dtype == np.dtype(dtype).newbyteorder("=")
+    np.testing.assert_array_equal(volume[2:5, 1:], ct[2:5, 1:])
