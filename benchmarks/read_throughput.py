@@ -1,7 +1,8 @@
 """Streaming a volume plane by plane: ours against the bare library doing the same, as a ratio of times.
 
-python benchmarks/read_throughput.py [ROUNDS] writes each volume, reads all its planes in order with both, in pairs of
-alternating order (default 9 rounds, after one that does not count), and prints the median of the paired ratios.
+python benchmarks/read_throughput.py [ROUNDS] [FORMAT ...] writes each volume (or those whose name holds FORMAT), reads
+all its planes in order with both, in pairs of alternating order (default 9 rounds, after one that does not count), and
+prints the median of the paired ratios.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def peak_mib() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def main(rounds: int) -> int:
+def main(words: list[str]) -> int:
+    rounds = int(words.pop(0)) if words and words[0].isdigit() else 9
     mb = np.prod(SHAPE) * 2 / 1e6
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {SHAPE} uint16, {mb:.0f} MB"
@@ -146,6 +148,8 @@ def main(rounds: int) -> int:
     print(f"{'format':30}{'ours MB/s':>11}{'bare MB/s':>11}{'ratio':>8}{'least':>8}{'most':>8}{'peak MiB':>10}")
     worst = float("inf")
     for name, (write, bare) in CASES.items():
+        if words and not any(word in name for word in words):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             path = write(Path(folder))
             times: list[tuple[float, float]] = []
@@ -170,4 +174,4 @@ def main(rounds: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 9))
+    sys.exit(main(sys.argv[1:]))

@@ -46,6 +46,8 @@ class Format:
     """Mutations that only this format knows."""
     without: frozenset[str] = frozenset()
     """Mutations of everybody that say nothing here."""
+    endless: bool = False
+    """Text that says nowhere that it is whole: what is left of it is judged as any other change."""
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ class Worker:
             [sys.executable, "-m", "fuzz.worker", self.table, str(self.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # what a buffer holds, select does not see: two lines at once would pass for a hang
             stderr=self.errors,
             env=os.environ | settings,
         )
@@ -129,7 +130,7 @@ class Worker:
         assert self.process is not None
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        phase, begun = "", time.monotonic()
+        phase, waited = "", 0.0
         self.spent = 0.0
         self.spent = self._processor_seconds()
         try:
@@ -137,8 +138,9 @@ class Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             return {}, phase
-        while time.monotonic() - begun < CLOCK * seconds:
+        while waited < CLOCK * seconds:
             if not select.select([self.process.stdout], [], [], seconds / 10)[0]:
+                waited += seconds / 10  # counted, not timed: both of us may be stopped together for a while
                 if self._processor_seconds() > seconds:
                     break
                 continue
@@ -149,7 +151,7 @@ class Worker:
             reply: dict[str, Any] = json.loads(line)
             if "phase" not in reply:
                 return reply, phase
-            phase, begun = reply["phase"], time.monotonic()
+            phase, waited = reply["phase"], 0.0
         return {}, phase
 
     def _processor_seconds(self) -> float:

@@ -29,12 +29,13 @@ from tomostain.steps.convert import ConvertRecipe, convert
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import PairRecipe, pair
 from tomostain.steps.report import report
-from tomostain.steps.stain import stain
+from tomostain.steps.stain import StainRecipe, stain
 from tomostain.steps.train import train
 
 TINY = TrainRecipe(
     width=4, depth=1, critic_width=4, critic_depth=1, patch_px=32, steps=2, log_every=1, workers=1, hold_out=("S2",)
 )
+RESUMED = StainRecipe(resume=True)
 SCORED = EvaluateRecipe(metrics=("ssim", "psnr"), resamples=20)
 
 
@@ -190,7 +191,10 @@ WRITERS = MappingProxyType(
             True,
         ),
         "stain": Writer(
-            "s.ome.zarr", lambda lab, out: stain(lab / "stainer", lab / "ct.ome.zarr", out), open_volume, True
+            "s.ome.zarr",
+            lambda lab, out: stain(lab / "stainer", lab / "ct.ome.zarr", out, recipe=RESUMED),
+            open_volume,
+            True,
         ),
         "report": Writer("report.html", write_report, open_report, True),
     }

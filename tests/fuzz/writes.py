@@ -1,11 +1,12 @@
 """Writes that fail: every writer, killed or out of disk at a given file operation or byte, leaves nothing that opens.
 
-`PYTHONPATH=tests python -m fuzz.writes [WRITER [FAULT PLACE]] ...` runs all points of all writers, or replays one. A
-process that has imported everything forks a child for each point, so that a kill is cheap and real.
+`PYTHONPATH=tests python -m fuzz.writes [WRITER ... | WRITER FAULT PLACE]` runs all points of all writers or of some, or
+replays one. A process that has imported everything forks a child for each point, so that a kill is cheap and real.
 """
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -27,6 +28,8 @@ FAULTS = ("kill-operation", "kill-byte", "full-operation", "full-byte", "denied"
 """SIGKILL before the n-th file operation, or at the n-th byte of a file; no space at either; a folder not ours."""
 _OPERATIONS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink", "open"}
 _NOBODY = 65534
+_CHILD_SECONDS = 900.0
+"""Other work may take the processor away; no writer takes this long."""
 
 
 class Laboratory:
@@ -36,13 +39,16 @@ class Laboratory:
         self.folder = folder
         (folder / "lab").mkdir()
         folder.chmod(0o755)
-        self._in_child(lambda: furnish(folder / "lab"))
+        self._furnished = False
         self._extent: dict[str, tuple[int, int]] = {}
         self._reference: dict[str, Look] = {}
 
     def extent(self, name: str) -> tuple[int, int]:
         """How many file operations a writer takes, and its largest file in bytes; makes and opens the reference."""
         if name not in self._extent:
+            if WRITERS[name].is_step and not self._furnished:
+                self._in_child(lambda: furnish(self.folder / "lab"))
+                self._furnished = True
             home = self._empty(f"reference-{name}")
 
             def write() -> tuple[int, Look]:
@@ -103,7 +109,7 @@ class Laboratory:
             finally:
                 os._exit(status)
         os.close(writer)
-        alarm = threading.Timer(120, os.kill, (child, signal.SIGKILL))
+        alarm = threading.Timer(_CHILD_SECONDS, os.kill, (child, signal.SIGKILL))
         alarm.start()
         with os.fdopen(reader, "rb") as stream:
             raw = stream.read()
@@ -152,6 +158,7 @@ def _failing(writer: Writer, lab: Path, home: Path, fault: str, place: int) -> s
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if fault == "kill-byte" else signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (place, resource.RLIM_INFINITY))
     elif fault == "denied" and os.getuid() == 0:
+        codecs.lookup("utf-8-sig")  # imported while the interpreter's own folder can still be read
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
     try:
@@ -191,13 +198,13 @@ def points(extent: tuple[int, int], count: int, seed: int = 0) -> list[tuple[str
 
 def main(words: list[str]) -> int:
     faults = 0
+    replayed = len(words) == 3 and words[1] in FAULTS
     with tempfile.TemporaryDirectory(prefix="tomostain-writes-") as folder:
         laboratory = Laboratory(Path(folder))
-        for name in words[:1] or WRITERS:
+        for name in (words[:1] if replayed else words) or WRITERS:
             extent = laboratory.extent(name)
-            chosen = (
-                [(words[1], int(words[2]))] if len(words) == 3 else points(extent, 10 if WRITERS[name].is_step else 40)
-            )
+            count = 10 if WRITERS[name].is_step else 40
+            chosen = [(words[1], int(words[2]))] if replayed else points(extent, count)
             wrong = {point: text for point in chosen if (text := laboratory.run(name, *point))}
             print(
                 f"{name:24} {extent[0]:5} operations {extent[1]:9} bytes {len(chosen):4} faults {len(wrong):4} wrong",

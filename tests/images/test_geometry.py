@@ -1,6 +1,7 @@
 """Placements go there and back, planes hold their slide, grids know their indices."""
 
 import dataclasses
+import struct
 
 import numpy as np
 import pytest
@@ -51,6 +52,17 @@ def test_placement_without_its_field_is_refused_by_name(tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match="is not a tomostain placement"):
         Placement.load(tmp_path / "other.json")
+
+
+def test_a_damaged_field_is_told_in_one_short_sentence(tmp_path):
+    """Zipfile quotes a header that is damaged whole: kilobytes of it."""
+    path = tilted().save(tmp_path / "slide.placement.json")
+    data = bytearray((tmp_path / "slide.placement.npz").read_bytes())
+    struct.pack_into("<H", data, 26, 4000)  # the length of the member's name
+    (tmp_path / "slide.placement.npz").write_bytes(data)
+    with pytest.raises(ValueError, match=r"slide\.placement\.npz cannot be read: ") as told:
+        Placement.load(path)
+    assert len(str(told.value)) < 500
 
 
 def test_plane_holds_every_slide_pixel_and_lies_flat():

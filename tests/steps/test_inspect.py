@@ -1,6 +1,8 @@
 """Inspect says what a file is, where its size was found, and what to type next; for machines as JSON."""
 
+import dataclasses
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from tomostain.cli import main
+from tomostain.images import read_volume
 from tomostain.images.geometry import Grid
 from tomostain.images.intensity import AROUND, BONE, METAL, SOFT
 from tomostain.images.ome_zarr import create_volume
@@ -42,7 +45,7 @@ def test_volume_with_a_voxel_size_is_ready_to_be_used(tmp_path, values, capsys):
     peaks = facts["grey_values"]["peaks"]
     assert [peak["believed"] for peak in peaks] == [AROUND, SOFT, BONE, METAL]
     assert [peak["value"] for peak in peaks] == pytest.approx([1000, 4000, 16000, 46000], abs=400)
-    assert facts["next"][0].startswith("tomostain pair ")
+    assert [command.split()[1] for command in facts["next"]] == ["register", "pair", "stain"]
     assert main(["inspect", str(tmp_path / "ct.ome.zarr")]) == 0
     text = capsys.readouterr().out
     assert "believed: metal" in text
@@ -57,6 +60,20 @@ def test_volume_without_a_voxel_size_is_told_the_flag(tmp_path, values):
     given = facts_of(tmp_path / "ct.tif", InspectRecipe(spacing_um=(4.0, 5.0, 6.0)))
     assert given["voxel_from"] == "given"
     assert all(command.endswith("--spacing-um 4 5 6") for command in given["next"])
+
+
+def test_raw_values_are_looked_at_and_what_is_to_be_typed_next_works_as_it_stands(tmp_path, values, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values.astype(">u2").tofile("my scan.dat")
+    raw = InspectRecipe(shape=values.shape, dtype="uint16be")
+    assert facts_of("my scan.dat", raw)["next"] == [
+        "tomostain convert 'my scan.dat' 'my scan.ome.zarr' --shape 12 60 60 --dtype uint16be --spacing-um Z Y X"
+    ]
+    facts = facts_of("my scan.dat", dataclasses.replace(raw, spacing_um=(4.0, 5.0, 6.0)))
+    assert main(shlex.split(facts["next"][0])[1:]) == 0
+    written = read_volume("my scan.ome.zarr")
+    np.testing.assert_array_equal(written[:], values)
+    assert written.grid.spacing_um == (4, 5, 6)
 
 
 def test_slide_tells_its_pixel_its_source_and_its_levels(tmp_path, rng):

@@ -45,6 +45,9 @@ class Picture:
         """A window of the picture, which is decoded whole the first time."""
         if self._rgb is None:
             with Image.open(self._path) as picture:
+                if picture.format == "PNG":
+                    picture.verify()  # Pillow shows a PNG whose checksums are wrong as if nothing was
+            with Image.open(self._path) as picture:
                 self._rgb = _rgb(picture)
         top, bottom, left, right = window
         return self._rgb[top:bottom, left:right]

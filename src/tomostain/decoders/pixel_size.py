@@ -61,6 +61,18 @@ def of_ome(xml: str, shape: tuple[int, int]) -> Statement | None:
     return None
 
 
+def doubt_of_ome(xml: str, shape: tuple[int, int]) -> str | None:
+    """What is to be said where no image of an OME-XML has the size of the page that is read."""
+    try:
+        found = [e.attrib for e in ElementTree.fromstring(xml).iter() if e.tag.rpartition("}")[2] == "Pixels"]
+    except ElementTree.ParseError:
+        return None
+    stated = [(about.get("SizeY", ""), about.get("SizeX", "")) for about in found]
+    if not stated or (str(shape[0]), str(shape[1])) in stated:
+        return None
+    return f"says in its OME-XML that it is {' x '.join(stated[0])} px, but its page is {shape[0]} x {shape[1]}"
+
+
 def of_aperio(description: str) -> Statement | None:
     """MPP in Aperio's image description, ``|MPP = 0.4990|``."""
     found = re.search(r"\bMPP\s*=\s*([0-9.eE+-]+)", description)

@@ -17,6 +17,10 @@ _RGB, _YCBCR, _JPEG_FAMILY = 2, 6, (6, 7, 22610, 33003, 33005, 34712, 34892, 500
 _OTHERS_TIFF = {"Philips": "Philips", "MedScan": "Trestle", "leica-microsystems.com/scn": "Leica", "iScan": "Ventana"}
 """Words in the software, description or XMP of makers whose TIFFs need OpenSlide: tiles that overlap, padded levels."""
 _NDPI_TAG, _XMP_TAG = 65420, 700
+_NEEDED = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 338, 339, 347}
+_NEEDED |= {32997, 330, 530, 532}
+"""Tags that say how pixels lie and what they mean."""
+_OFFSET_TAGS, _COUNT_TAGS = {273, 324}, {279, 325}
 
 
 class TiffSlide:
@@ -28,6 +32,8 @@ class TiffSlide:
         description = str(first.description or "")
         maker = _maker(first, description)
         if maker:
+            if first.is_tiled:
+                _check_pieces(first)  # OpenSlide shows tiles that no table lists as background
             self.about: dict[str, Any] = {"maker": maker}
             return
         _check(first)
@@ -43,6 +49,7 @@ class TiffSlide:
             "levels": [[*shape, *_downsample(shapes[0], shape)] for shape in shapes],
             "pixels_um": [s for s in _statements(first, self._tiff, description) if s],
             "notes": notes,
+            "doubts": [d for d in [pixel_size.doubt_of_ome(description, shapes[0])] if d] if self._tiff.is_ome else [],
             "pages_alike": sum((page.imagelength, page.imagewidth) == shapes[0] for page in further),
         }
 
@@ -121,6 +128,7 @@ def _maker(page: Any, description: str) -> str | None:
 
 def _check(page: Any) -> None:
     """Refuse what is not 8-bit RGB, and sizes that the file's own tables do not bear out."""
+    _check_tags(page)
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     bits = page.bitspersample
     if page.photometric not in (_RGB, _YCBCR) or (page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY):
@@ -134,17 +142,43 @@ def _check(page: Any) -> None:
         raise ValueError(f"it has {samples} samples a pixel; a slide has three colours")
     if min(rows, columns) < 1 or int(page.imagedepth) != 1:
         raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is no image")
+    _check_pieces(page)
+    height, width = _segment_shape(page)
+    if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
+        raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
+
+
+def _check_tags(page: Any) -> None:
+    """Refuse a page of which tifffile could not read a tag that matters: it goes on with a default."""
+    tiff, file = page.parent, page.parent.filehandle
+    count, entry, order = (8, 20, tiff.byteorder) if tiff.is_bigtiff else (2, 12, tiff.byteorder)
+    with file.lock:
+        file.seek(page.offset)
+        entries = int.from_bytes(file.read(count), "little" if order == "<" else "big")
+        raw = file.read(entries * entry)
+    stored = {int(code) for code in np.ndarray(len(raw) // entry, f"{order}u2", raw, strides=(entry,))}
+    unread = (stored & _NEEDED) - {int(tag.code) for tag in page.tags}
+    if unread:
+        raise ValueError(f"its TIFF tag {min(unread)} cannot be read; the file is damaged, copy it again")
+
+
+def _check_pieces(page: Any) -> None:
+    """Refuse a size that the tables of tiles or strips do not bear out, and pieces beyond the file's end."""
+    rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
+    if page.planarconfig not in (1, 2):
+        raise ValueError(f"its samples lie in the order {page.planarconfig!r}, which there is not; the file is damaged")
     height, width = _segment_shape(page)
     if min(height, width) < 1:
         raise ValueError("its tiles have no size")
     separate = samples if page.planarconfig == 2 else 1
     expected = separate * math.ceil(rows / height) * math.ceil(columns / width)
-    if len(page.dataoffsets) != expected or len(page.databytecounts) != expected:
-        raise ValueError(
-            f"it says it is {rows} x {columns} px but lists {len(page.dataoffsets)} pieces where that takes {expected}"
-        )
-    if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
-        raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
+    # tifffile cuts its lists to what the size takes
+    listed = {len(page.dataoffsets), len(page.databytecounts)} | {
+        int(page.tags[code].count) for code in (_OFFSET_TAGS | _COUNT_TAGS) if code in page.tags
+    }
+    if listed != {expected}:
+        found = max(listed - {expected})
+        raise ValueError(f"it says it is {rows} x {columns} px but lists {found} pieces where that takes {expected}")
     ends = np.asarray(page.dataoffsets, dtype=np.float64) + np.asarray(page.databytecounts, dtype=np.float64)
     if ends.max(initial=0) > page.parent.filehandle.size:
         raise ValueError("it ends before its pixels do")

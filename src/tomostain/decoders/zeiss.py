@@ -31,6 +31,7 @@ class ZeissSlide:
             "levels": [[box.h, box.w, 1.0, 1.0]],
             "pixels_um": [s for s in [_scaling(self._file.raw_metadata)] if s],
             "notes": notes,
+            "doubts": [doubt for doubt in [_doubt(self._file.raw_metadata, (box.h, box.w))] if doubt],
         }
 
     def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
@@ -48,3 +49,14 @@ def _scaling(xml: str) -> Statement | None:
         edges[element.get("Id")] = 1e6 * float(element.findtext("Value") or 0)
     y, x = edges.get("Y", 0.0), edges.get("X", 0.0)
     return (y, x, "CZI Scaling") if y > 0 and x > 0 else None
+
+
+def _doubt(xml: str, shape: tuple[int, int]) -> str | None:
+    """What is to be said where the metadata state another size than the pieces of the mosaic cover."""
+    image = ElementTree.fromstring(xml).find("./Metadata/Information/Image")
+    if image is None:
+        return None
+    stated = tuple(int(image.findtext(f"Size{axis}") or n) for axis, n in zip("YX", shape, strict=True))
+    if stated == shape:
+        return None
+    return f"says it is {stated[0]} x {stated[1]} px, but its pieces cover {shape[0]} x {shape[1]}; is it whole?"

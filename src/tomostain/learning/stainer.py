@@ -183,8 +183,11 @@ class Stainer:
                 raise ValueError(f"its version is {about['version']}, this program reads version 1")
             spec = NetSpec(str(about["net"]["name"]), dict(about["net"]["args"]))
             _refuse_giants(spec)
-            ct_range, planes = CTRange(**about["ct_range"]), int(about["planes"])
-            stain, um_per_px = str(about["stain"]), float(about["um_per_px"])
+            for key, kind in (("planes", int), ("stain", str), ("um_per_px", (int, float))):
+                if not isinstance(about[key], kind) or isinstance(about[key], bool):
+                    raise ValueError(f"its {key} is {about[key]!r}")
+            ct_range, planes = CTRange(**about["ct_range"]), about["planes"]
+            stain, um_per_px = about["stain"], float(about["um_per_px"])
             digest, history = str(about["weights"]["sha256"]), dict(about["history"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{about_path} cannot be read as a stainer ({_plain(error)}); train again") from None
@@ -194,6 +197,9 @@ class Stainer:
         try:
             with torch.device("meta"):
                 net = build_generator(spec, planes, 3, trust=trust)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{about_path} cannot be read as a stainer: {_plain(error)}") from None
+        try:
             net.load_state_dict(tensors_from_bytes(raw), strict=True, assign=True)
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(

@@ -28,6 +28,12 @@ class ConvertRecipe:
     """Format to write, where the ending of OUT does not say it: ome-zarr, tiff-stack, ome-tiff-planes, hdf5 ..."""
     spacing_um: tuple[float, float, float] | None = None
     """Voxel size z y x in um, where the volume does not state it."""
+    shape: tuple[int, int, int] | None = None
+    """Voxels z y x of a volume of raw values."""
+    dtype: str | None = None
+    """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
+    offset: int = 0
+    """Bytes before the first of a volume's raw values."""
     slide_um: float | None = None
     """Pixel size in um, where the slide does not state it."""
     planes: tuple[int, int] | None = None
@@ -71,6 +77,7 @@ def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe())
     Example
     -------
     tomostain convert slices/ ct.ome.zarr --spacing-um 5 5 5
+    tomostain convert scan.raw ct.ome.zarr --shape 900 1024 1024 --dtype uint16 --spacing-um 5 5 5
     tomostain convert stained.ome.zarr stained_planes/ --format ome-tiff-planes --planes 100 110
     tomostain convert slide.ndpi slide.ome.tif --level 2
     """
@@ -86,7 +93,8 @@ def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe())
     else:
         if recipe.level:
             raise ValueError(f"--level is for slides; a level of a volume is {source.name}::{recipe.level}")
-        volume = _part_of_volume(read_volume(source, spacing_um=recipe.spacing_um), recipe)
+        given: dict[str, Any] = {name: getattr(recipe, name) for name in ("spacing_um", "shape", "dtype", "offset")}
+        volume = _part_of_volume(read_volume(source, **given), recipe)
         kind = format_of(out, recipe.format)
         check_writable(out, volume, kind)
         runs.check_new(out)

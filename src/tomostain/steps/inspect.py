@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,12 @@ class InspectRecipe:
     """Print one JSON object instead of text."""
     spacing_um: tuple[float, float, float] | None = None
     """Voxel size z y x in um, where the volume does not state it."""
+    shape: tuple[int, int, int] | None = None
+    """Voxels z y x of a volume of raw values."""
+    dtype: str | None = None
+    """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
+    offset: int = 0
+    """Bytes before the first of a volume's raw values."""
     slide_um: float | None = None
     """Pixel size in um, where the slide does not state it."""
 
@@ -80,27 +88,51 @@ def facts_of(path: Path, recipe: InspectRecipe = InspectRecipe()) -> dict[str, A
 
 
 def _volume(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
+    raw: dict[str, Any] = {name: getattr(recipe, name) for name in ("shape", "dtype", "offset")}
     try:
-        volume, given = read_volume(path, spacing_um=recipe.spacing_um), recipe.spacing_um is not None
+        volume, given = read_volume(path, spacing_um=recipe.spacing_um, **raw), recipe.spacing_um is not None
     except ValueError as error:
         if "--spacing-um" not in str(error):
             raise
-        volume, given = read_volume(path, spacing_um=_PLACEHOLDER_UM), False
+        volume, given = read_volume(path, spacing_um=_PLACEHOLDER_UM, **raw), False
         facts = _volume_facts(path, volume)
         facts |= {"voxel_um": None, "voxel_from": "not stated"}
-        facts["next"] = [f"tomostain convert {path} {_stem(path)}.ome.zarr --spacing-um Z Y X"]
+        facts["next"] = [_convert(path, recipe) + " --spacing-um Z Y X"]
         return facts
     facts = _volume_facts(path, volume)
     facts |= {"voxel_um": list(volume.grid.spacing_um), "voxel_from": "given" if given else "the file"}
-    more = f" --spacing-um {' '.join(f'{edge:g}' for edge in volume.grid.spacing_um)}" if given else ""
-    if volume.is_colour:
-        facts["next"] = [f"tomostain convert {path} {_stem(path)}_planes --format ome-tiff-planes{more}"]
-    else:
-        facts["next"] = [
-            f"tomostain pair {path} SLIDE NAME.pair.zarr --placement FILE --specimen NAME{more}",
-            f"tomostain stain STAINER {path} {_stem(path)}_stained.ome.zarr{more}",
-        ]
+    facts["next"] = _next_of(path, volume, recipe, given=given)
     return facts
+
+
+def _next_of(path: Path, volume: Volume, recipe: InspectRecipe, *, given: bool) -> list[str]:
+    """What to type next with a volume whose voxel size is known."""
+    more = f" --spacing-um {' '.join(f'{edge:g}' for edge in volume.grid.spacing_um)}" if given else ""
+    raw, named = _raw_flags(recipe), shlex.quote(str(path))
+    if volume.is_colour:
+        planes = shlex.quote(f"{_stem(path)}_planes")
+        return [f"tomostain convert {named} {planes} --format ome-tiff-planes{raw}{more}"]
+    stain = f"tomostain stain STAINER {named} {shlex.quote(f'{_stem(path)}_stained.ome.zarr')}{raw}{more}"
+    if raw:
+        return [_convert(path, recipe) + more, stain]
+    return [
+        f"tomostain register {named} SLIDE NAME.placement.json{more}",
+        f"tomostain pair {named} SLIDE NAME.pair.zarr --placement NAME.placement.json --specimen NAME{more}",
+        stain,
+    ]
+
+
+def _convert(path: Path, recipe: InspectRecipe) -> str:
+    out = shlex.quote(f"{_stem(path)}.ome.zarr")
+    return f"tomostain convert {shlex.quote(str(path))} {out}{_raw_flags(recipe)}"
+
+
+def _raw_flags(recipe: InspectRecipe) -> str:
+    """What was said about a volume of raw values, as it is typed again."""
+    if recipe.shape is None or recipe.dtype is None:
+        return ""
+    flags = f" --shape {' '.join(str(n) for n in recipe.shape)} --dtype {recipe.dtype}"
+    return flags + (f" --offset {recipe.offset}" if recipe.offset else "")
 
 
 def _volume_facts(path: Path, volume: Volume) -> dict[str, Any]:
@@ -143,7 +175,9 @@ def _slide(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
     except ValueError as error:
         if "--slide-um" not in str(error) or recipe.slide_um is not None:
             raise
-        slide, stated, trouble = read_slide(path, pixel_um=1.0), False, str(error)
+        with warnings.catch_warnings(action="ignore"):  # nobody gave this pixel size
+            slide, stated, trouble = read_slide(path, pixel_um=1.0), False, str(error)
+    named = shlex.quote(str(path))
     flag = f" --slide-um {recipe.slide_um:g}" if recipe.slide_um else ("" if stated else " --slide-um UM")
     return {
         "kind": "slide",
@@ -156,7 +190,10 @@ def _slide(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
         "levels": [{"shape": list(one.array.shape[:2]), "downsample": list(one.downsample)} for one in slide.levels],
         "notes": [*slide.about["notes"], *([trouble] if trouble else [])],
         "bytes_whole": math.prod(slide.shape),
-        "next": [f"tomostain pair VOLUME {path} NAME.pair.zarr --placement FILE --specimen NAME{flag}"],
+        "next": [
+            f"tomostain register VOLUME {named} NAME.placement.json{flag}",
+            f"tomostain pair VOLUME {named} NAME.pair.zarr --placement NAME.placement.json --specimen NAME{flag}",
+        ],
     }
 
 
@@ -172,7 +209,7 @@ def _pair(path: Path) -> dict[str, Any]:
         "pixel_um": list(pair.grid.spacing_um),
         "share_in_mask": float(np.mean(pair.mask)),
         "mean_confidence": float(pair.confidence[pair.mask].mean()),
-        "next": [f"tomostain train {path.parent} stainer/ --hold-out SPECIMEN"],
+        "next": [f"tomostain train {shlex.quote(str(path.parent))} stainer/ --hold-out SPECIMEN"],
     }
 
 
@@ -184,7 +221,10 @@ def _stainer(path: Path) -> dict[str, Any]:
         "stain": about.get("stain"),
         "pixel_um": about.get("um_per_px"),
         "complete": runs.is_complete(path),
-        "next": [f"tomostain stain {path} VOLUME stained.ome.zarr", f"tomostain evaluate {path} PAIRS evaluation/"],
+        "next": [
+            f"tomostain stain {shlex.quote(str(path))} VOLUME stained.ome.zarr",
+            f"tomostain evaluate {shlex.quote(str(path))} PAIRS evaluation/",
+        ],
     }
 
 
@@ -243,7 +283,8 @@ def _grey_lines(grey: dict[str, Any]) -> list[str]:
 
 def _level(level: dict[str, Any]) -> str:
     rows, columns = level["shape"]
-    return f"{rows} x {columns}, {level['downsample'][0]:g} times coarser"
+    times = level["downsample"][0]
+    return f"{rows} x {columns}, " + ("the finest" if times == 1 else f"{times:g} times coarser")
 
 
 def _size(count: int) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 
-from fuzz.bombs import zlib_bomb
+from fuzz.bombs import blosc_bomb, zlib_bomb, zstd_bomb
 from fuzz.formats.common import SHAPE, SPACING_UM, grey, volume
 from fuzz.judge import Format, Look, look
 from fuzz.mutations import NotHere, Target
@@ -27,6 +29,13 @@ def write_chunked(folder: Path) -> Path:
     with h5py.File(folder / "ct.h5", "w") as file:
         settings = {"chunks": (4, 16, 24), "compression": "gzip", "shuffle": True}
         data = file.create_dataset("volume", data=grey(), **settings)
+        data.attrs["element_size_um"] = SPACING_UM
+    return folder / "ct.h5"
+
+
+def write_packed(folder: Path, **settings: Any) -> Path:
+    with h5py.File(folder / "ct.h5", "w") as file:
+        data = file.create_dataset("volume", data=grey(), chunks=(4, 16, 24), **settings)
         data.attrs["element_size_um"] = SPACING_UM
     return folder / "ct.h5"
 
@@ -137,14 +146,89 @@ def elsewhere(t: Target) -> None:
 
 
 def chunk_bomb(t: Target) -> None:
-    """A chunk unfolds to 5 GiB."""
+    """A chunk unfolds to 5 GiB, or claims to."""
     t.exact = True
     path = t.inside / "ct_data.h5" if t.path.suffix == ".nxs" else t.path
     with h5py.File(path, "r+") as file:
         data = next(file[name] for name in ("exchange/data", "volume", "raw") if name in file)
-        if data.compression != "gzip":
-            raise NotHere("no deflate")
-        data.id.write_direct_chunk((0, 0, 0), zlib_bomb())
+        plist = data.id.get_create_plist()
+        codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+        bombs = [_BOMBS[code] for code in codes if code in _BOMBS]
+        if not bombs:
+            raise NotHere("nothing is compressed")
+        data.id.write_direct_chunk((0, 0, 0), bombs[0](t))
+
+
+def small_chunk(t: Target) -> None:
+    """A chunk unfolds to less than a chunk holds, or the header says that chunks or values are larger than they are."""
+    t.exact = True
+    if t.path.suffix == ".nxs":
+        raise NotHere("another file holds the chunks")
+    with h5py.File(t.path, "r+") as file:
+        place = _path_of_values(file)
+        old = file[place]
+        if old.chunks is None:
+            raise NotHere("no chunks")
+        about, corners = (
+            dict(old.attrs),
+            [old.id.get_chunk_info(i).chunk_offset for i in range(old.id.get_num_chunks())],
+        )
+        pieces = {corner: old.id.read_direct_chunk(corner) for corner in corners}
+        deeper, kind = t.pick(((2, old.dtype), (1, np.dtype("f8")), (3, np.dtype("u4"))))
+        shape = (SHAPE[0] * deeper, *SHAPE[1:])
+        chunks = (old.chunks[0] * deeper, *old.chunks[1:])
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk(chunks)
+        filters = old.id.get_create_plist()
+        for i in range(filters.get_nfilters()):
+            code, flags, values, _ = filters.get_filter(i)
+            plist.set_filter(code, flags, values[:1] if code < 32000 else ())
+        del file[place]
+        space = h5py.h5s.create_simple(shape)
+        made = h5py.Dataset(h5py.h5d.create(file.id, place.encode(), h5py.h5t.py_create(kind), space, plist))
+        for (z, *rest), (mask, raw) in pieces.items():
+            made.id.write_direct_chunk((z * deeper, *rest), raw, mask)
+        made.attrs.update(about)
+
+
+def other_values(t: Target) -> None:
+    """The data set holds no volume of numbers: text, records, references, nothing, a plane, 5 axes."""
+    t.exact = True
+    with h5py.File(t.path, "r+") as file:
+        place = _path_of_values(file)
+        about = dict(file[place].attrs)
+        del file[place]
+        kinds = ("S8", "c16", "V7", "?", h5py.string_dtype(), h5py.ref_dtype, h5py.vlen_dtype(np.int32), "f2", "u8")
+        kinds = (*kinds, np.dtype([("a", "u2"), ("b", "f4")]), h5py.enum_dtype({"bone": 1}, "u1"), np.dtype(("u2", 3)))
+        shapes = ((), (0,), (7,), (37, 43), (0, 37, 43), (11, 0, 43), (2, 2, 11, 5, 7), (0, 0, 0))
+        if t.rng.random() < 0.6:
+            made = file.create_dataset(place, SHAPE, t.pick(kinds))
+        elif t.rng.random() < 0.2:
+            made = file.create_dataset(place, data=h5py.Empty("u2"))
+        else:
+            made = file.create_dataset(place, t.pick(shapes), "u2")
+        made.attrs.update(about)
+
+
+def nexus_words(t: Target) -> None:
+    """NeXus' attributes name what is not theirs: above the root, themselves, nothing, another type or number."""
+    if t.path.suffix != ".nxs":
+        raise NotHere("no NeXus")
+    with h5py.File(t.path, "r+") as file:
+        data = "entry/data"
+        place, key = t.pick((("/", "default"), ("entry", "default"), (data, "signal"), (data, "axes")))
+        words = ("..", "../../etc", "/", ".", "", "z", "data/data", "\x01", "a" * 60_000, "entry", "nowhere")
+        lies = (
+            *words,
+            7,
+            np.arange(3),
+            ["z"],
+            ["z", "y", "x", "w"],
+            ["x", "y", "z"],
+            ["z", "z", "z"],
+            h5py.Empty("S1"),
+        )
+        file[place].attrs[key] = t.pick(lies)
 
 
 def no_values(t: Target) -> None:
@@ -184,13 +268,33 @@ def address(t: Target) -> None:
     t.edit(change)
 
 
+_BOMBS: dict[int, Callable[[Target], bytes]] = {
+    1: lambda t: zlib_bomb(),
+    32001: lambda t: blosc_bomb(),
+    32015: lambda t: zstd_bomb(claimed=t.pick((None, 2**40, 2**63, SHAPE[0] * 10**6))),
+    32008: lambda t: struct.pack(">QI", t.pick((2**40, 2**63, 5 * 2**30)), 8192) + bytes(64),
+    32004: lambda t: struct.pack(">QI", t.pick((2**40, 2**63, 5 * 2**30)), 2**31 - 1) + bytes(64),
+}
 _OWN = MappingProxyType(
-    {"link": link, "elsewhere": elsewhere, "chunk-bomb": chunk_bomb, "no-values": no_values, "address": address}
+    {
+        function.__name__.replace("_", "-"): function
+        for function in (link, elsewhere, chunk_bomb, small_chunk, no_values, other_values, address)
+    }
 )
 
 HDF5 = {
     "hdf5": Format(write_plain, volume(), strict_hdf5, _OWN),
+    "hdf5-chunks": Format(lambda folder: write_packed(folder, shuffle=True), volume(), strict_hdf5, _OWN),
     "hdf5-gzip": Format(write_chunked, volume(), strict_hdf5, _OWN),
+    "hdf5-lzf": Format(lambda folder: write_packed(folder, compression="lzf"), volume(), strict_hdf5, _OWN),
     "hdf5-fletcher": Format(write_summed, volume(), strict_hdf5, _OWN),
-    "nexus": Format(write_nexus, volume(), strict_hdf5, _OWN),
+    "hdf5-blosc": Format(
+        lambda folder: write_packed(folder, **hdf5plugin.Blosc(cname="lz4")), volume(), strict_hdf5, _OWN
+    ),
+    "hdf5-zstd": Format(lambda folder: write_packed(folder, **hdf5plugin.Zstd()), volume(), strict_hdf5, _OWN),
+    "hdf5-lz4": Format(lambda folder: write_packed(folder, **hdf5plugin.LZ4()), volume(), strict_hdf5, _OWN),
+    "hdf5-bitshuffle": Format(
+        lambda folder: write_packed(folder, **hdf5plugin.Bitshuffle()), volume(), strict_hdf5, _OWN
+    ),
+    "nexus": Format(write_nexus, volume(), strict_hdf5, {**_OWN, "nexus-words": nexus_words}),
 }

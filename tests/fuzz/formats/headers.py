@@ -193,10 +193,38 @@ def lists(key: bytes) -> Callable[[Target], None]:
     return change
 
 
+def other_type(t: Target) -> None:
+    """The binary code of the values' type is another: NIfTI's datatype and bitpix, AIM's type."""
+    code = int(t.pick((0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1536, 1792, 2304, -1, 32767)))
+
+    def change(raw: bytearray) -> None:
+        if raw[:4] == b"AIMD":
+            struct.pack_into(
+                "<I", raw, 68, t.pick((0x00160001, 0x001A0004, 0x00170002, 0x00060003, 0, 2**32 - 1, code % 99))
+            )
+        else:
+            order = "<" if struct.unpack_from("<i", raw, 0)[0] == 348 else ">"
+            struct.pack_into(order + "h", raw, 70, code)
+            if t.rng.random() < 0.5:
+                struct.pack_into(order + "h", raw, 72, t.pick((8, 16, 32, 64, 128, 0, -8)))
+
+    if t.path.suffix == ".gz":
+        raw = bytearray(gzip.decompress(t.path.read_bytes()))
+        change(raw)
+        t.path.write_bytes(gzip.compress(raw, mtime=0))
+    else:
+        raw = bytearray(t.path.read_bytes())
+        change(raw)
+        t.path.write_bytes(raw)
+
+
 def stream_bomb(t: Target) -> None:
     """The compressed values unfold to 5 GiB; the header may say so, too."""
     t.exact = True
     raw = t.path.read_bytes()
+    if t.path.suffix == ".mhd":
+        t.path.with_suffix(".zraw").write_bytes(zlib_bomb())
+        return
     if t.path.name.endswith(".nii.gz"):
         head = bytearray(gzip.decompress(raw)[:352])
         if t.rng.random() < 0.5:
@@ -211,6 +239,7 @@ def stream_bomb(t: Target) -> None:
 
 
 _BOMB = MappingProxyType({"stream-bomb": stream_bomb})
+_TYPE = MappingProxyType({"other-type": other_type})
 _NHDR = MappingProxyType({"values-outside": outside(b"data file"), "values-listed": lists(b"data file")})
 _MHD = MappingProxyType({"values-outside": outside(b"ElementDataFile"), "values-listed": lists(b"ElementDataFile")})
 
@@ -220,11 +249,12 @@ HEADERS = {
     "nhdr": Format(lambda folder: write_nrrd(folder / "ct.nhdr", "raw"), volume(), strict_nrrd, _NHDR),
     "mha": Format(lambda folder: write_itk(folder / "ct.mha"), volume(), strict_itk),
     "mha-deflate": Format(lambda folder: write_itk(folder / "ct.mha", compressed=True), volume(), strict_itk, _BOMB),
+    "mhd-deflate": Format(lambda folder: write_itk(folder / "ct.mhd", compressed=True), volume(), strict_itk, _BOMB),
     "mhd": Format(lambda folder: write_itk(folder / "ct.mhd"), volume(), strict_itk, _MHD),
-    "nifti": Format(lambda folder: write_nifti(folder / "ct.nii", slope=0.5, order=">"), volume(), strict_nifti),
-    "nifti-gzip": Format(lambda folder: write_nifti(folder / "ct.nii.gz"), volume(), strict_nifti, _BOMB),
+    "nifti": Format(lambda folder: write_nifti(folder / "ct.nii", slope=0.5, order=">"), volume(), strict_nifti, _TYPE),
+    "nifti-gzip": Format(lambda folder: write_nifti(folder / "ct.nii.gz"), volume(), strict_nifti, {**_BOMB, **_TYPE}),
     "isq": Format(write_isq, volume(), strict_isq),
-    "aim": Format(write_aim, volume(), strict_aim),
+    "aim": Format(write_aim, volume(), strict_aim, _TYPE),
     "npy": Format(write_npy, volume(SPACING_UM), strict_npy),
     "raw": Format(write_raw, read_raw, strict_raw),
 }

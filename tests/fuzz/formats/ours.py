@@ -80,7 +80,9 @@ def pair_bomb(t: Target) -> None:
 
 def write_placement(folder: Path) -> Path:
     moved = np.random.default_rng(5).standard_normal((6, 7, 2)).astype(np.float32)
-    made = Placement((600, 700), (1.0, 2.0, 3.0), (0.0, 5.0, 0.0), (0.0, 0.0, 5.0), 30.0, 120.0, moved, {"by": "fuzz"})
+    place: dict[str, Any] = {"corner_um": (1.0, 2.0, 3.0), "step_y_um": (0.0, 5.0, 0.0), "step_x_um": (0.0, 0.0, 5.0)}
+    moved_by: dict[str, Any] = {"lattice_px": 120.0, "displacement_um": moved}
+    made = Placement((600, 700), **place, thickness_um=30.0, **moved_by, notes={"by": "fuzz"})
     return made.save(folder / "a.placement.json")
 
 
@@ -200,5 +202,6 @@ OURS = {
         strict_recipe,
         {"yaml-bomb": yaml_bomb},
         _NO_SIZES | {"lie-about-dtype", "lie-in-json", "deep-json"},
+        endless=True,
     ),
 }

@@ -1,18 +1,20 @@
-"""Slides: tiled pyramidal TIFF as scanners write them, PNG and JPEG; strictly read by tifffile and Pillow."""
+"""Slides as scanners and microscopes write them, strictly read by tifffile, OpenSlide, pylibCZIrw and Pillow alone."""
 
 from __future__ import annotations
 
+import re
 import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openslide
 import tifffile
 from PIL import Image
+from pylibCZIrw import czi
 
 from fuzz.formats.common import PIXEL_UM, colours, slide
-from fuzz.formats.tiffs import _OWN, no_doubts, whole_page
+from fuzz.formats.tiffs import _OWN, OME, no_doubts, png_bomb, whole_page
 from fuzz.judge import Format, Look, look
 from fuzz.mutations import Target
 
@@ -80,22 +82,100 @@ def strict_picture(path: Path) -> Look:
         return look(np.asarray(picture.convert("RGB")), (PIXEL_UM, PIXEL_UM))
 
 
-def png_bomb(t: Target) -> None:
-    """A PNG of a few MB whose header states a picture of many GB."""
-    t.exact = True
-    size = t.pick((20_000, 60_000, 2**31 - 1))
-    row = bytes(1 + 3 * min(size, 60_000))
-    data = zlib.compress(row * 200, 9)
-    chunks = (b"IHDR" + struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0), b"IDAT" + data, b"IEND")
-    body = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
-    t.path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+def write_ome(folder: Path) -> Path:
+    with tifffile.TiffWriter(folder / "slide.ome.tif", ome=True) as out:
+        about = {"axes": "YXS", "PhysicalSizeX": PIXEL_UM, "PhysicalSizeY": PIXEL_UM}
+        settings: dict[str, Any] = {"photometric": "rgb", "tile": (128, 128), "compression": "zlib"}
+        out.write(colours(), subifds=1, metadata=about, **settings)
+        out.write(colours()[::2, ::2], subfiletype=1, metadata=None, **settings)
+    return folder / "slide.ome.tif"
 
+
+def strict_ome(path: Path) -> Look:
+    with no_doubts(), tifffile.TiffFile(path, _multifile=False) as tiff:
+        pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+        if pixels["SizeX"] != tiff.pages[0].imagewidth or pixels["SizeY"] != tiff.pages[0].imagelength:
+            raise ValueError("another size")
+        if {pixels.get(f"PhysicalSize{name}Unit", "\u00b5m") for name in "XY"} != {"\u00b5m"}:
+            raise ValueError("other units")
+        values = whole_page(tiff, tiff.pages[0])
+    return look(values[..., :3], (pixels["PhysicalSizeY"], pixels["PhysicalSizeX"]))
+
+
+def write_philips(folder: Path) -> Path:
+    """As far as OpenSlide looks at what Philips scanners write."""
+    level = (
+        '<DataObject ObjectType="PixelDataRepresentation"><Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" '
+        'Element="0x0030" PMSVR="IDoubleArray">&quot;{0}&quot; &quot;{0}&quot;</Attribute></DataObject>'
+    )
+    image = (
+        '<Attribute Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" PMSVR="IDataObjectArray"><Array>'
+        '<DataObject ObjectType="DPScannedImage"><Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" '
+        'PMSVR="IString">WSI</Attribute><Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030" '
+        'PMSVR="IDoubleArray">&quot;0.002&quot; &quot;0.002&quot;</Attribute>'
+        '<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x1001" '
+        'Element="0x8B01" PMSVR="IDataObjectArray"><Array>' + level.format(0.002) + level.format(0.004) + "</Array>"
+        "</Attribute></DataObject></Array></Attribute>"
+    )
+    described = f'<?xml version="1.0" encoding="UTF-8" ?><DataObject ObjectType="DPUfsImport">{image}</DataObject>'
+    settings: dict[str, Any] = {"photometric": "rgb", "tile": (128, 128), "software": "Philips DP v1.0"}
+    padded = np.pad(colours(), ((0, 91), (0, 53), (0, 0)))
+    with tifffile.TiffWriter(folder / "slide.tiff") as out:
+        out.write(padded, description=described, metadata=None, **settings)
+        out.write(padded[::2, ::2], description="level=1", subfiletype=1, metadata=None, **settings)
+    return folder / "slide.tiff"
+
+
+def strict_openslide(path: Path) -> Look:
+    with openslide.OpenSlide(path) as other:
+        values = np.asarray(other.read_region((0, 0), 0, other.dimensions))
+        edges = [float(other.properties[f"openslide.mpp-{axis}"]) for axis in "yx"]
+    if (values[..., 3] != 255).any():
+        raise ValueError("parts of it are not there")
+    return look(values[..., :3], edges)
+
+
+def write_czi(folder: Path) -> Path:
+    with czi.create_czi(str(folder / "slide.czi")) as out:
+        values = np.ascontiguousarray(colours()[..., ::-1])
+        out.write(np.ascontiguousarray(values[:, :200]), location=(0, 0))
+        out.write(np.ascontiguousarray(values[:, 200:]), location=(200, 0))
+        out.write_metadata(document_name="s", scale_x=PIXEL_UM * 1e-6, scale_y=PIXEL_UM * 1e-6)
+    return folder / "slide.czi"
+
+
+def strict_czi(path: Path) -> Look:
+    with czi.open_czi(str(path)) as other:
+        if other.get_channel_pixel_type(0) != "Bgr24":
+            raise ValueError("not RGB")
+        box = other.total_bounding_rectangle
+        values = np.asarray(other.read(pixel_type="Bgr24", background_pixel=(1.0, 1.0, 1.0)))
+        scaling = other.metadata["ImageDocument"]["Metadata"]["Scaling"]["Items"]["Distance"]
+    edges = {item["@Id"]: 1e6 * float(item["Value"]) for item in scaling}
+    if values.shape[:2] != (box.h, box.w):
+        raise ValueError("another size")
+    return look(values[..., ::-1], (edges["Y"], edges["X"]))
+
+
+def jpeg_tile_bomb(t: Target) -> None:
+    """A tile's JPEG says that it is 65500 x 65500 px large, which takes 12 GB."""
+    t.exact = True
+    raw = bytearray(t.path.read_bytes())
+    found = [match.start() for match in re.finditer(rb"\xff\xc0\0\x11\x08", bytes(raw))]
+    struct.pack_into(">HH", raw, t.pick(found[:6]) + 5, 65500, t.pick((65500, 128)))
+    t.path.write_bytes(raw)
+
+
+_JPEG = {**_OWN, "jpeg-tile-bomb": jpeg_tile_bomb}
 
 SLIDES = {
     "slide-tiff-deflate": Format(lambda folder: write_tiled(folder / "slide.tif", "zlib"), slide(), strict_slide, _OWN),
-    "slide-tiff-jpeg": Format(lambda folder: write_tiled(folder / "slide.tif", "jpeg"), slide(), strict_slide, _OWN),
+    "slide-tiff-jpeg": Format(lambda folder: write_tiled(folder / "slide.tif", "jpeg"), slide(), strict_slide, _JPEG),
     "slide-tiff-strips": Format(write_strips, slide(), strict_slide, _OWN),
-    "slide-svs": Format(write_svs, slide(PIXEL_UM), strict_slide, _OWN),
+    "slide-svs": Format(write_svs, slide(PIXEL_UM), strict_slide, _JPEG),
+    "slide-ome": Format(write_ome, slide(), strict_ome, OME),
+    "slide-philips": Format(write_philips, slide(), strict_openslide, _OWN),
+    "slide-czi": Format(write_czi, slide(), strict_czi),
     "slide-png": Format(
         lambda folder: write_picture(folder / "slide.png"), slide(PIXEL_UM), strict_picture, {"png-bomb": png_bomb}
     ),

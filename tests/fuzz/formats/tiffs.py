@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -216,6 +218,35 @@ def xml_bomb(t: Target) -> None:
     t.path.write_bytes(raw + xml + b"\0")
 
 
+def files_elsewhere(t: Target) -> None:
+    """The OME-XML takes its planes from another file: outside the folder, a device, itself, or nowhere."""
+    t.exact = True
+    other = t.inside.parent / "secret.ome.tif"
+    tifffile.imwrite(other, np.full(grey().shape, 0x5555, np.uint16), ome=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(t.path) as tiff:
+        about, order, told = tiff.pages[0].tags["ImageDescription"], tiff.byteorder, tiff.ome_metadata
+        place = about.offset + 4
+    named = t.pick(("../secret.ome.tif", str(other), "/dev/zero", "nowhere.ome.tif", t.path.name, "..", ""))
+    unique = t.pick(("urn:uuid:00000000-0000-0000-0000-000000000002", "urn:uuid:00000000-0000-0000-0000-000000000001"))
+    data = f'<TiffData IFD="0" PlaneCount="11"><UUID FileName="{named}">{unique}</UUID></TiffData>'
+    xml = re.sub(r"<TiffData.*?(/>|</TiffData>)", data, told or "", flags=re.S).encode()
+    raw = bytearray(t.path.read_bytes())
+    struct.pack_into(order + "II", raw, place, len(xml) + 1, len(raw))
+    t.path.write_bytes(raw + xml + b"\0")
+
+
+def png_bomb(t: Target) -> None:
+    """A PNG of a few MB whose header states a picture of many GB, or that unfolds to more than it states."""
+    t.exact = True
+    size = t.pick((20_000, 60_000, 2**31 - 1))
+    row = bytes(1 + 3 * min(size, 60_000))
+    data = zlib.compress(row * 200, 9)
+    header = struct.pack(">IIBBBBB", size, size, 8, t.pick((0, 2)), 0, 0, 0)
+    chunks = (b"IHDR" + header, b"IDAT" + data, b"IEND")
+    body = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    t.pick(file for file in t.files() if file.suffix == ".png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
 def write_pictures(folder: Path) -> Path:
     inner = folder / "slices"
     inner.mkdir()
@@ -258,6 +289,8 @@ def strict_skyscan(path: Path) -> Look:
 
 _OWN = MappingProxyType({"tag": tag, "directory-cycle": directory_cycle, "strip-bomb": strip_bomb})
 
+OME = MappingProxyType({**_OWN, "xml-bomb": xml_bomb, "files-elsewhere": files_elsewhere})
+
 TIFFS = {
     "tiff-stack": Format(
         lambda folder: write_stack(folder / "stack.tif", rowsperstrip=10), volume(SPACING_UM), strict_stack, _OWN
@@ -275,8 +308,10 @@ TIFFS = {
         _OWN,
     ),
     "tiff-folder": Format(write_folder, volume(SPACING_UM), strict_folder, _OWN),
-    "tiff-ome": Format(write_ome, volume(), strict_ome, {**_OWN, "xml-bomb": xml_bomb}),
+    "tiff-ome": Format(
+        write_ome, volume(), strict_ome, {**_OWN, "xml-bomb": xml_bomb, "files-elsewhere": files_elsewhere}
+    ),
     "skyscan": Format(write_skyscan, volume(), strict_skyscan, {"tag": tag}),
-    "png-folder": Format(write_pictures, volume(SPACING_UM), strict_pictures),
+    "png-folder": Format(write_pictures, volume(SPACING_UM), strict_pictures, {"png-bomb": png_bomb}),
     "tiff-imagej": Format(write_imagej, volume(), strict_imagej, _OWN),
 }

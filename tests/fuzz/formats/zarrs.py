@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import zarr
+from google_crc32c import value as crc32c
 from numcodecs import Blosc, GZip
 
 from fuzz.bombs import blosc_bomb, gzip_bomb, zstd_bomb
@@ -130,6 +132,20 @@ def chunk_bomb(t: Target) -> None:
     file.write_bytes(bomb)
 
 
+def shard_bomb(t: Target) -> None:
+    """A chunk within a shard unfolds to 5 GiB, or claims to; the shard's index is right."""
+    t.exact = True
+    file = _chunk(t)
+    raw = bytearray(file.read_bytes())
+    count = next(n for n in range(1, 4097) if crc32c(bytes(raw[-4 - 16 * n : -4])) == struct.unpack("<I", raw[-4:])[0])
+    index = np.frombuffer(bytes(raw[-4 - 16 * count : -4]), "<u8").reshape(count, 2).copy()
+    bomb = zstd_bomb(claimed=t.pick((None, 2**40, 2**63, SHAPE[0] * 10**6)))
+    stored = [i for i in range(count) if index[i, 0] != 2**64 - 1]
+    index[t.pick(stored)] = len(raw) - 4 - 16 * count, len(bomb)
+    packed = index.tobytes()
+    file.write_bytes(bytes(raw[: -4 - 16 * count]) + bomb + packed + struct.pack("<I", crc32c(packed)))
+
+
 def path_outside(t: Target) -> None:
     """The metadata name a level outside the store: an array that is there, and other."""
     t.exact = True
@@ -180,5 +196,7 @@ ZARRS = {
     "ome-zarr-0.5-blosc": Format(write_05_blosc, volume(), strict_zarr, _OWN),
     "zarr-v2": Format(lambda folder: write_plain(folder / "v2.zarr", 2), volume(), strict_plain, {"codecs": codecs}),
     "zarr-v3": Format(lambda folder: write_plain(folder / "v3.zarr", 3), volume(), strict_plain, {"codecs": codecs}),
-    "ome-zarr-ours": Format(write_ours, volume(), strict_zarr, _OWN, frozenset({"chunk-bomb"})),
+    "ome-zarr-ours": Format(
+        write_ours, volume(), strict_zarr, {**_OWN, "shard-bomb": shard_bomb}, frozenset({"chunk-bomb"})
+    ),
 }

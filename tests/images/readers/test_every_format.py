@@ -12,7 +12,10 @@ import SimpleITK as sitk
 import tifffile
 import zarr
 
+from fuzz.formats import FORMATS as FUZZED
 from tomostain.images import read_volume
+from tomostain.images.writers import FORMATS as WRITERS
+from tomostain.images.writers import write_volume
 
 SPACING_UM = (3.0, 2.0, 1.0)
 GIVEN = {"spacing_um": SPACING_UM}
@@ -119,6 +122,56 @@ FORMATS = {
         {"shape": (24, 90, 70), "dtype": "int16be", **GIVEN},
     ),
 }
+
+
+def _of_tiff(path, _):
+    with tifffile.TiffFile(path) as tiff:
+        if tiff.is_ome:
+            about = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+            return tiff.asarray(), [about[f"PhysicalSize{axis}"] for axis in "ZYX"]
+        y, x = (den / num for num, den in (tiff.pages[0].tags.valueof(f"{axis}Resolution") for axis in "YX"))
+        return tiff.asarray(), [tiff.imagej_metadata["spacing"], y, x]
+
+
+def _of_folder(path, _):
+    return np.stack([tifffile.imread(file) for file in sorted(path.glob("*.tif"))]), None
+
+
+def _of_hdf5(path, _):
+    with h5py.File(path) as file:
+        data = file[f"{file.attrs['default']}/{file[file.attrs['default']].attrs['default']}/data"]
+        return data[()], data.attrs["element_size_um"]
+
+
+def _of_itk(path, _):
+    image = sitk.ReadImage(str(path))
+    return sitk.GetArrayFromImage(image), np.array(image.GetSpacing())[::-1] * 1e3
+
+
+def _of_nibabel(path, _):
+    image = nibabel.load(path)
+    return np.asarray(image.dataobj.get_unscaled()).T, np.array(image.header.get_zooms())[::-1] * 1e3
+
+
+def _of_zarr(path, _):
+    root = zarr.open_group(path, mode="r")
+    step = root.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]
+    return root["0"][...], step["scale"]
+
+
+OTHERS = {
+    "ome-zarr": _of_zarr,
+    "tiff": _of_tiff,
+    "ome-tiff": _of_tiff,
+    "tiff-stack": _of_folder,
+    "hdf5": _of_hdf5,
+    "nrrd": _of_itk,
+    "mha": _of_itk,
+    "nifti": _of_nibabel,
+    "nifti-gz": _of_nibabel,
+    "npy": lambda path, _: (np.load(path), None),
+    "raw": lambda path, volume: (np.fromfile(path, volume.dtype).reshape(volume.shape), None),
+}
 SPOOLED = ("gzip.nrrd", "bzip2.nhdr", "zlib.mhd", "packed.NII.gz", "itk.nii.gz")
 TURNED = ("fortran.npy",)
 
@@ -150,6 +203,36 @@ def test_values_type_and_voxel_size_come_back(written, values):
         found = volume[window]
         np.testing.assert_array_equal(found, values[window])
         assert found.dtype.isnative
+
+
+def test_every_format_that_is_read_is_converted_to_every_one_that_is_written(tmp_path, written, values):
+    """Values, type and voxel size, as h5py, tifffile, SimpleITK, nibabel and zarr see them."""
+    path, given = written
+    _assert_converted(tmp_path, read_volume(path, **given), values, SPACING_UM)
+
+
+@pytest.mark.parametrize(
+    "name", ["isq", "aim", "skyscan", "png-folder", "nexus", "hdf5-blosc", "ome-zarr-0.4", "ome-zarr-0.5-blosc"]
+)
+def test_formats_of_scanners_are_converted_to_every_one_that_is_written(tmp_path, name):
+    """Calibrated, external, compressed: the values are those that others' code sees in the file itself."""
+    (tmp_path / "in").mkdir()
+    path = FUZZED[name].write(tmp_path / "in")
+    seen = FUZZED[name].strict(path)
+    volume = read_volume(path, **(GIVEN if name == "png-folder" else {}))
+    spacing = SPACING_UM if name == "png-folder" else tuple(seen["spacing_um"])
+    _assert_converted(tmp_path, volume, seen["whole"], spacing)
+
+
+def _assert_converted(tmp_path, volume, values, spacing_um):
+    for kind, others in OTHERS.items():
+        out = tmp_path / f"out_{kind}{WRITERS[kind].suffixes[0]}"
+        write_volume(out, volume, kind)
+        found, spacing = others(out, volume)
+        assert found.dtype == values.dtype, kind
+        np.testing.assert_array_equal(found, values, err_msg=kind)
+        if spacing is not None:
+            np.testing.assert_allclose(spacing, spacing_um[-len(spacing) :], rtol=1e-6, err_msg=kind)
 
 
 def test_one_plane_reads_a_small_part_of_the_file(written, values, bytes_read):

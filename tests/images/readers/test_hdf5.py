@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import zlib
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -212,3 +214,115 @@ def test_texts_and_records_are_no_grey_values(scan):
         read_volume(path, **UNIT)
     with pytest.raises(ValueError, match=r"scan\.h5::/ct holds \|S3; grey values are"):
         read_volume(f"{path}::/ct", **UNIT)
+
+
+def _first_chunk(path, change):
+    """Store the first chunk anew, its bytes changed after all filters."""
+    with h5py.File(path, "a") as file:
+        mask, raw = file["ct"].id.read_direct_chunk((0, 0, 0))
+        file["ct"].id.write_direct_chunk((0, 0, 0), change(raw), filter_mask=mask)
+
+
+FILTERS = {
+    "none": {},
+    "shuffle": {"shuffle": True},
+    "sum": {"fletcher32": True},
+    "shuffle and sum": {"shuffle": True, "fletcher32": True},
+    "deflate": {"compression": "gzip"},
+    "deflate, shuffle": {"compression": "gzip", "shuffle": True},
+    "deflate, shuffle and sum": {"compression": "gzip", "shuffle": True, "fletcher32": True},
+    "lzf": {"compression": "lzf"},
+    "lzf, shuffle and sum": {"compression": "lzf", "shuffle": True, "fletcher32": True},
+    "szip": {"compression": "szip"},
+    "scale-offset": {"scaleoffset": 0},
+    **{name: hdf5plugin.Blosc(cname=name) for name in ("lz4", "zstd", "zlib")},
+    "blosc2": hdf5plugin.Blosc2(),
+    "lz4 alone": hdf5plugin.LZ4(),
+    "zstd alone": hdf5plugin.Zstd(),
+    **{f"bitshuffle, {name}": hdf5plugin.Bitshuffle(cname=name) for name in ("none", "lz4", "zstd")},
+}
+
+
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize("dtype", ["<i2", ">f4"])
+def test_chunks_of_every_filter_read_as_h5py_reads_them(scan, rng, filters, dtype):
+    values = rng.integers(0, 250, (9, 25, 29)).astype(dtype)
+    path = scan(lambda file: file.create_dataset("ct", data=values, chunks=(4, 8, 11), **filters))
+    volume = read_volume(path, **UNIT)
+    np.testing.assert_array_equal(volume[:], values)
+    np.testing.assert_array_equal(volume[3:6, 7:9, 10:29], values[3:6, 7:9, 10:29])
+
+
+@pytest.mark.parametrize("filters", ["none", "shuffle", "sum", "shuffle and sum"])
+def test_a_chunk_of_too_few_bytes_is_refused_not_filled_with_memory(scan, ct, filters):
+    def fill(file):
+        data = file.create_dataset("ct", ct.shape, ct.dtype, chunks=(3, 8, 9), **FILTERS[filters])
+        tail = bytes(4 * ("sum" in filters))
+        data.id.write_direct_chunk((0, 0, 0), ct[:3].tobytes()[:-40] + tail)
+        data.id.write_direct_chunk((3, 0, 0), ct[3:].tobytes() + tail)
+
+    path = scan(fill)
+    with pytest.raises(ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\) holds 392 bytes, not 432"):
+        read_volume(path, **UNIT)[0]
+
+
+@pytest.mark.parametrize("filters", ["deflate", "deflate, shuffle"])
+@pytest.mark.parametrize("n", [0, 100, 431, 433, 2000])
+def test_a_deflate_stream_that_unfolds_to_another_size_is_refused(scan, ct, filters, n):
+    path = scan(lambda file: file.create_dataset("ct", data=ct, chunks=(3, 8, 9), **FILTERS[filters]))
+    _first_chunk(path, lambda raw: zlib.compress((zlib.decompress(raw) * 5)[:n]))
+    with pytest.raises(ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\) (holds|cannot be unfolded into its 432)"):
+        read_volume(path, **UNIT)[0]
+
+
+@pytest.mark.parametrize("filters", ["sum", "deflate, shuffle and sum", "lzf, shuffle and sum"])
+def test_a_wrong_checksum_is_told(scan, ct, filters):
+    path = scan(lambda file: file.create_dataset("ct", data=ct, chunks=(3, 8, 9), **FILTERS[filters]))
+    _first_chunk(path, lambda raw: raw[:50] + bytes([raw[50] ^ 4]) + raw[51:])
+    with pytest.raises(ValueError, match=r"scan\.h5"):
+        read_volume(path, **UNIT)[0]
+
+
+@pytest.mark.parametrize("filters", ["deflate", "lzf", "lz4 alone", "zstd alone"])
+def test_a_chunk_that_cannot_be_unfolded_is_refused(scan, rng, filters):
+    """HDF5's zstd filter hands out memory as it was instead."""
+    values = rng.integers(0, 9, (4, 20, 30)).astype("u2")
+    path = scan(lambda file: file.create_dataset("ct", data=values, chunks=(4, 20, 30), **FILTERS[filters]))
+    _first_chunk(path, lambda raw: raw[: len(raw) // 2] + b"\xff\xff\xff\xff" * 40)
+    with pytest.raises(ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\) (cannot be unfolded|holds)"):
+        read_volume(path, **UNIT)[0]
+
+
+@pytest.mark.parametrize("filters", ["lzf", "lz4", "lz4 alone", "zstd alone", "blosc2", "bitshuffle, lz4", "szip"])
+def test_a_chunk_of_a_smaller_chunk_size_is_refused_for_every_filter(scan, rng, filters):
+    """As if a header had its chunk size or its type changed: the stored chunk is whole, and too small."""
+    values = rng.integers(0, 9, (8, 16, 16)).astype("u2")
+    small = scan(
+        lambda file: file.create_dataset("ct", data=values[:, :8], chunks=(8, 8, 16), **FILTERS[filters]), "s.h5"
+    )
+    path = scan(lambda file: file.create_dataset("ct", data=values, chunks=(8, 16, 16), **FILTERS[filters]))
+    with h5py.File(small) as file:
+        piece = file["ct"].id.read_direct_chunk((0, 0, 0))[1]
+    _first_chunk(path, lambda _: piece)
+    with pytest.raises(ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\)"):
+        read_volume(path, **UNIT)[0]
+
+
+def test_chunks_that_were_never_written_read_as_the_fill_value_and_that_is_told(scan, ct):
+    def fill(file):
+        data = file.create_dataset("ct", ct.shape, "u2", chunks=(3, 8, 9), compression="gzip", fillvalue=7)
+        data[:3] = ct[:3]
+
+    volume = read_volume(scan(fill), **UNIT)
+    with pytest.warns(UserWarning, match="what is not stored reads as 7"):
+        seen = volume[:]
+    np.testing.assert_array_equal(seen, np.concatenate([ct[:3], np.full((3, 8, 9), 7)]))
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">f4"])
+def test_values_in_one_piece_behind_a_user_block_are_read_where_they_lie(tmp_path, ct, dtype):
+    with h5py.File(tmp_path / "scan.h5", "w", userblock_size=512) as file:
+        file["ct"] = ct.astype(dtype)[None, :, :, :, None]
+    volume = read_volume(tmp_path / "scan.h5", **UNIT)
+    assert volume.dtype == np.dtype(dtype).newbyteorder("=")
+    np.testing.assert_array_equal(volume[2:5, 1:], ct[2:5, 1:])

@@ -111,6 +111,8 @@ def test_nrrd_without_spacing_is_asked_for_it(tmp_path, ct):
     ("old", "new", "fault"),
     [
         (b"sizes: 9 8 6", b"sizes: 9 8 0", "three positive sizes"),
+        (b"sizes: 9 8 6", b"sizes: 9 8 5", "144 bytes more than its header says"),
+        (b"type: int16", b"type: int8", "432 bytes more than its header says"),
         (b"sizes: 9 8 6", b"sizes: 1099511627776 8 6", "bytes too early"),
         (b"type: int16", b"type: block", "type block"),
         (b"encoding: raw", b"encoding: ascii", "encoded as 'ascii'"),

@@ -1,7 +1,9 @@
 """Zarr folders: levels, plain arrays, and metadata that must not be believed."""
 
 import json
+import os
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -115,3 +117,44 @@ def test_two_channels_are_refused(tmp_path, image):
     )
     with pytest.raises(ValueError, match=r"axes .* but an array of shape"):
         read_volume(path)
+
+
+def test_a_chunk_that_claims_to_unfold_to_gigabytes_is_refused_by_the_volumes_name(tmp_path):
+    zarr.create_array(tmp_path / "v.zarr", data=np.ones((8, 8, 8), "u2"), compressors=zarr.codecs.BloscCodec())
+    chunk = tmp_path / "v.zarr" / "c" / "0" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:4] + b"\xff\xff\xff\x7f" + chunk.read_bytes()[8:])
+    with pytest.raises(ValueError, match=r"v\.zarr cannot be read as .*: a blosc chunk .* far more than a chunk holds"):
+        read_volume(tmp_path / "v.zarr", spacing_um=(1, 1, 1))[:]
+
+
+@pytest.mark.parametrize("file", ["zarr.json", ".zattrs", ".zgroup"])
+def test_a_pipe_where_zarr_would_look_for_metadata_is_refused(tmp_path, file):
+    array = zarr.create_array(tmp_path / "v.zarr", data=np.ones((8, 8, 8), "u2"), zarr_format=2)
+    array.attrs["element_size_um"] = [1, 1, 1]
+    assert read_volume(tmp_path / "v.zarr").grid.spacing_um == (1, 1, 1)
+    (tmp_path / "v.zarr" / file).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "v.zarr" / file)
+    with pytest.raises(ValueError, match=rf"v\.zarr.*{file} is no file"):
+        read_volume(tmp_path / "v.zarr", spacing_um=(1, 1, 1))
+
+
+@pytest.mark.parametrize("form", [2, 3])
+def test_a_blosc_chunk_that_was_cut_off_is_refused(tmp_path, rng, form):
+    """Blosc itself reads on in memory behind the chunk."""
+    packer = numcodecs.Blosc(cname="lz4") if form == 2 else zarr.codecs.BloscCodec(cname="lz4")
+    values = rng.integers(0, 2000, (8, 40, 40)).astype("u2")
+    array = zarr.create_array(tmp_path / "v.zarr", data=values, compressors=packer, zarr_format=form)
+    chunk = tmp_path / "v.zarr" / array.metadata.encode_chunk_key((0, 0, 0))
+    np.testing.assert_array_equal(read_volume(tmp_path / "v.zarr", **UNIT)[:], values)
+    for keep in (chunk.stat().st_size - 1, 4000, 12):
+        chunk.write_bytes(chunk.read_bytes()[:keep])
+        with pytest.raises(ValueError, match=rf"v\.zarr .*a blosc chunk holds {keep} of its \d+ bytes; copy it again"):
+            read_volume(tmp_path / "v.zarr", **UNIT)[:]
+
+
+def test_an_empty_shard_is_refused_not_read_as_zeros(tmp_path):
+    with create_volume(tmp_path / "v.ome.zarr", Grid((8, 9, 10), (1, 1, 1))) as writer:
+        writer[0:8, 0:9, 0:10] = np.ones((8, 9, 10), np.uint8)
+    (tmp_path / "v.ome.zarr" / "0" / "c" / "0" / "0" / "0").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"v\.ome\.zarr: its chunk c/0/0/0 is empty; copy it again"):
+        read_volume(tmp_path / "v.ome.zarr")[:]

@@ -72,6 +72,31 @@ def test_absurd_pixel_size_is_challenged(tmp_path, rgb):
         read_slide(tmp_path / "s.tif", pixel_um=-1.0)
 
 
+def test_a_given_pixel_size_that_is_absurd_or_not_the_files_is_challenged_and_taken(tmp_path, rgb):
+    write_slide(tmp_path / "s.tif", rgb, pixel_um=0.5)
+    with pytest.warns(UserWarning, match=r"s\.tif: pixels of 500 um are taken as given, .* in micrometres\?"):
+        assert read_slide(tmp_path / "s.tif", pixel_um=500).pixel_um == (500, 500)
+    with pytest.warns(UserWarning, match=r"s\.tif states pixels of 0\.5 x 0\.5 um .*; the 0\.7 um given are taken"):
+        assert read_slide(tmp_path / "s.tif", pixel_um=0.7).pixel_um == (0.7, 0.7)
+    read_slide(tmp_path / "s.tif", pixel_um=0.51)
+
+
+def test_ome_xml_of_another_size_than_its_page_is_doubted(tmp_path, rgb):
+    path = write_slide(tmp_path / "s.ome.tif", rgb, pixel_um=0.5, ome=True)
+    path.write_bytes(path.read_bytes().replace(b'SizeX="900"', b'SizeX="901"'))
+    with pytest.warns(UserWarning, match=r"s\.ome\.tif says in its OME-XML that it is 700 x 901 px, .* 700 x 900"):
+        read_slide(path)
+
+
+def test_a_png_whose_checksum_is_wrong_is_refused(tmp_path, rgb):
+    Image.fromarray(rgb[:20, :30]).save(tmp_path / "s.png", compress_level=0)
+    data = bytearray((tmp_path / "s.png").read_bytes())
+    data[data.index(b"IDAT") + 100] ^= 4
+    (tmp_path / "s.png").write_bytes(data)
+    with pytest.raises(ValueError, match=r"s\.png cannot be read at 0, 0 px: .*checksum"):
+        read_slide(tmp_path / "s.png", pixel_um=1.0)[:, :]
+
+
 @pytest.mark.parametrize(
     ("values", "photometric", "fault"),
     [
@@ -213,6 +238,16 @@ def test_slide_of_a_maker_with_its_own_ways_is_read_by_openslide(tmp_path, rgb):
     np.testing.assert_array_equal(slide[250:600, 255:513], rgb[250:600, 255:513])
 
 
+def test_a_size_that_a_makers_tiles_do_not_bear_out_is_refused(tmp_path, rgb):
+    """OpenSlide would show 65535 rows, those that no tile holds as background."""
+    path = philips(tmp_path / "p.tiff", rgb)
+    path.write_bytes(_patched(path.read_bytes(), 257, 65535))
+    with openslide.OpenSlide(path) as other:
+        assert other.dimensions[1] == 65535
+    with pytest.raises(ValueError, match=r"p\.tiff .*65535 x 1024 px but lists 12 pieces where that takes 1024"):
+        read_slide(path, pixel_um=0.25)
+
+
 def test_missing_openslide_is_told_with_the_extra_that_brings_it(tmp_path, rgb, monkeypatch):
     monkeypatch.setitem(sys.modules, "openslide", None)
     for path in (philips(tmp_path / "p.tiff", rgb), tmp_path / "p.ndpi"):
@@ -262,6 +297,12 @@ def test_czi_mosaic_is_read_with_its_scaling(tmp_path, rgb):
     assert slide.pixel_um == pytest.approx((0.45, 0.44))
     np.testing.assert_array_equal(slide[:, :], rgb)
     np.testing.assert_array_equal(slide[37:99, 450:600], rgb[37:99, 450:600])
+    data = (tmp_path / "s.czi").read_bytes()
+    (tmp_path / "s.czi").write_bytes(data.replace(b"<SizeX>900<", b"<SizeX>950<"))
+    with pytest.warns(
+        UserWarning, match=r"s\.czi says it is 700 x 950 px, but its pieces cover 700 x 900; is it whole"
+    ):
+        read_slide(tmp_path / "s.czi")
 
 
 LIES = {
@@ -286,6 +327,22 @@ def _patched(data, tag, value):
         if struct.unpack_from("<H", data, at)[0] == tag:
             struct.pack_into("<HII", out, at + 2, 4, 1, value)
     return bytes(out)
+
+
+def test_a_tag_that_cannot_be_read_is_not_replaced_by_its_default(tmp_path, rgb):
+    """Subsampling of 2 x 1 stored as something else: tifffile leaves the tag out, and shows other colours."""
+    path = write_slide(tmp_path / "s.tif", rgb[:200, :200], pixel_um=0.75, jpeg_quality=80)
+    data = bytearray(path.read_bytes())
+    start = struct.unpack_from("<I", data, 4)[0]
+    at = next(
+        start + 2 + 12 * i
+        for i in range(struct.unpack_from("<H", data, start)[0])
+        if struct.unpack_from("<H", data, start + 2 + 12 * i)[0] == 530
+    )
+    struct.pack_into("<HII", data, at + 2, 3, 3, 2**31)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"s\.tif cannot be read as a slide: its TIFF tag 530 cannot be read"):
+        read_slide(path)
 
 
 @pytest.mark.parametrize("lie", LIES)

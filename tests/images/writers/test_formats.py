@@ -1,5 +1,6 @@
 """Every format that is written keeps values, voxel size and type, as others' code and our own readers see them."""
 
+import dataclasses
 import importlib.util
 import os
 import signal
@@ -288,6 +289,10 @@ def test_what_is_not_kept_is_told(tmp_path):
         "the origin 10 -3 4 um (z y x)",
     ]
     assert write_volume(tmp_path / "v", volume_of("int16"), "tiff-stack")[0] == "the distance of the planes, 2.5 um"
+    calibrated = dataclasses.replace(volume_of("float32"), about={"units": "1/cm"})
+    assert "the unit of the values, 1/cm" in write_volume(tmp_path / "c.nrrd", calibrated, "nrrd")
+    assert write_volume(tmp_path / "c.ome.zarr", calibrated, "ome-zarr") == []
+    assert read_volume(tmp_path / "c.ome.zarr").about["units"] == "1/cm"
 
 
 @pytest.mark.parametrize(

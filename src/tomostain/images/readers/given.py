@@ -127,7 +127,7 @@ def spacing_of(name: str, stated: Sequence[float] | None, given: Given, *, found
     """
     spacing = given.spacing_um or stated
     if spacing is None:
-        raise VolumeError(f"{name} has no voxel size{found and f' ({found})'}; pass --spacing-um z y x")
+        raise VolumeError(f"{name} has no voxel size{found and f' ({found[:200]})'}; pass --spacing-um z y x")
     if len(spacing) != 3:
         raise VolumeError(f"{name} needs three voxel edges, z y x, not {len(spacing)}; pass --spacing-um z y x")
     z, y, x = (float(edge) for edge in spacing)

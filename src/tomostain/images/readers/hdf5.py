@@ -14,9 +14,9 @@ import numpy as np
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
-from tomostain.images.readers.arrays import Array, Box, Chunked, Held, Source, Windowed
+from tomostain.images.readers.arrays import Array, Box, Chunked, Flat, Held, Source, Windowed
 from tomostain.images.readers.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
-from tomostain.images.readers.hdf5_chunks import check_chunks
+from tomostain.images.readers.hdf5_chunks import read_chunks
 from tomostain.images.readers.hdf5_links import Node, candidates, find, inside_folder, nexus_default
 from tomostain.images.readers.stated_spacing import agreed, of_attributes, of_axes, of_siblings
 from tomostain.images.readers.zarr_bounds import warn_of_missing
@@ -51,11 +51,13 @@ class DataSet:
     def read(self, box: Box) -> Array:
         where = (*(slice(0, 1),) * self._before, *(slice(a, b) for a, b in box), *(slice(0, 1),) * self._after)
         data = self._data.get()
-        if data.chunks and check_chunks(data, where, self._name) and not self._warned:
+        if not data.chunks:
+            plain: Array = data[where]
+            return plain.reshape(tuple(b - a for a, b in box))
+        values = np.empty(tuple(part.stop - part.start for part in where), self.dtype)
+        if read_chunks(data, where, values, self._name) and not self._warned:
             self._warned = True
             warn_of_missing(self._name, data.fillvalue)
-        values = np.empty(tuple(part.stop - part.start for part in where), self.dtype)
-        data.read_direct(values, where)
         return values.reshape(tuple(b - a for a, b in box))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -84,11 +86,20 @@ def read_hdf5(path: Path, given: Given) -> Volume:
             axes = _axes_of(name, data)
             _check(name, data, node, path)
             stated, seen = _stated_spacing(data, node, axes)
-            source: Source = DataSet(name, node.file, node.path, axes, tuple(data.shape), np.dtype(data.dtype))
-            if data.chunks:
-                source = Chunked(source, tuple(data.chunks[axes]))
+            source = _source(name, data, node, axes)
         grid = Grid(source.shape, spacing_of(name, stated, given, found=seen))
         return Volume(Windowed(source, name, KIND), grid, name=name, about={"format": "HDF5", "data": node.path})
+
+
+def _source(name: str, data: h5py.Dataset, node: Node, axes: slice) -> Source:
+    """Values that lie in one piece are read where they lie, all others through HDF5."""
+    shape, dtype = tuple(int(n) for n in data.shape), np.dtype(data.dtype)
+    at, plain = data.id.get_offset(), data.id.get_type() == h5py.h5t.py_create(dtype)
+    if at is not None and plain and data.id.get_storage_size() == math.prod(shape) * dtype.itemsize:
+        z, y, x = shape[axes]
+        return Flat(node.file, (z, y, x), dtype, int(at))
+    source: Source = DataSet(name, node.file, node.path, axes, shape, dtype)
+    return Chunked(source, tuple(data.chunks[axes])) if data.chunks else source
 
 
 def _open_dataset(file: Path, path: str) -> h5py.Dataset:

@@ -72,8 +72,10 @@ def read_metaimage(path: Path, given: Given) -> Volume:
             if missing > 0 or begin < 0:
                 raise VolumeError(f"{file.name} ends {max(missing, -begin)} bytes too early; copy or export it again")
             source = Flat(file, shape, dtype, begin)
-        grid = Grid(shape, spacing_of(path.name, _stated(path.name, fields, n, given), given), _origin(fields, n))
-        about = {"format": "MetaImage", "orientation": _orientation(fields, n)}
+        grid = Grid(
+            shape, spacing_of(path.name, _stated(path.name, fields, n, given), given), _origin(fields, n, path.name)
+        )
+        about = {"format": "MetaImage", "orientation": _orientation(fields, n, path.name)}
         return Volume(Windowed(source, path.name, KIND), grid, name=path.name, about=about)
 
 
@@ -121,24 +123,24 @@ def _stated(name: str, fields: Mapping[str, str], n: int, given: Given) -> Vecto
     return z * _UM_PER_MM, y * _UM_PER_MM, x * _UM_PER_MM
 
 
-def _matrix(fields: Mapping[str, str], n: int) -> list[float] | None:
+def _matrix(fields: Mapping[str, str], n: int, name: str) -> list[float] | None:
     key = next((key for key in ("TransformMatrix", "Orientation", "Rotation") if key in fields), None)
-    return None if key is None else _numbers(fields, key, n * n, key)
+    return None if key is None else _numbers(fields, key, n * n, name)
 
 
-def _origin(fields: Mapping[str, str], n: int) -> tuple[float, ...]:
+def _origin(fields: Mapping[str, str], n: int, name: str) -> tuple[float, ...]:
     """Centre of the first voxel (z, y, x) in um; zero where the axes are not the world's own."""
     key = next((key for key in ("Offset", "Position", "Origin") if key in fields), None)
     identity = [float(i == j) for i in range(n) for j in range(n)]
-    if key is None or n != 3 or (_matrix(fields, n) or identity) != identity:
+    if key is None or n != 3 or (_matrix(fields, n, name) or identity) != identity:
         return ()
-    origin = _numbers(fields, key, 3, key)
+    origin = _numbers(fields, key, 3, name)
     return tuple(edge * _UM_PER_MM for edge in origin[::-1]) if all(math.isfinite(o) for o in origin) else ()
 
 
-def _orientation(fields: Mapping[str, str], n: int) -> str:
+def _orientation(fields: Mapping[str, str], n: int, name: str) -> str:
     """Where the axes point: the anatomical letters and the matrix, as the header has them."""
-    matrix = _matrix(fields, n)
+    matrix = _matrix(fields, n, name)
     told_ = [f"x y z to {fields['AnatomicalOrientation']}"] if "AnatomicalOrientation" in fields else []
     told_ += [f"matrix {' '.join(f'{number:g}' for number in matrix)}"] if matrix else []
     return ", ".join(told_) or "not stated"

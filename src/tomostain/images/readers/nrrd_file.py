@@ -44,7 +44,8 @@ def read_nrrd(path: Path, given: Given) -> Volume:
     Raises
     ------
     VolumeError
-        Not three axes, values in several files, outside the header's folder or as text, truncated, no voxel size.
+        Not three axes, values in several files, outside the header's folder or as text, more or fewer values than the
+        header says, no voxel size.
     """
     given.nothing_inside(path.name)
     with told(path.name, KIND):
@@ -57,7 +58,7 @@ def read_nrrd(path: Path, given: Given) -> Volume:
         shape = shape_of(path.name, sizes[::-1])
         dtype = _dtype(path.name, header)
         file, begin = _values_file(path, header, end)
-        encoding = str(header.get("encoding", "")).lower()
+        encoding = str(header.get("encoding", ""))
         skip = int(header.get("byte skip", header.get("byteskip", 0)))
         if int(header.get("line skip", header.get("lineskip", 0))) != 0:
             raise VolumeError(f"{path.name} skips lines before its values; save it without 'line skip'")
@@ -72,6 +73,9 @@ def read_nrrd(path: Path, given: Given) -> Volume:
             if start < begin or start + wanted > size:
                 missing = max(start + wanted - size, begin - start)
                 raise VolumeError(f"{file.name} ends {missing} bytes too early; copy or export it again")
+            if start + wanted < size:
+                more = size - start - wanted
+                raise VolumeError(f"{file.name} holds {more} bytes more than its header says; export it again")
             source = Flat(file, shape, dtype, start)
         else:
             raise VolumeError(f"{path.name} is encoded as {encoding!r} (byte skip {skip}); save it as raw or gzip")
@@ -95,10 +99,10 @@ def _header(path: Path) -> tuple[Mapping[str, Any], int]:
 
 
 def _dtype(name: str, header: Mapping[str, Any]) -> np.dtype[Any]:
-    kind = str(header["type"]).lower()
+    kind = str(header["type"])
     if kind not in _DTYPES:
         raise VolumeError(f"{name} holds values of type {kind}; save it as short or float")
-    order = {"big": ">", "little": "<"}.get(str(header.get("endian", "")).lower())
+    order = {"big": ">", "little": "<"}.get(str(header.get("endian", "")))
     dtype = dtype_of(name, _DTYPES[kind])
     if order is None and dtype.itemsize > 1:
         raise VolumeError(f"{name} does not say the byte order of its values (endian); save it again")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ PICTURE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 _PILLOW_DTYPES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16, "I": np.int32}
 _PILLOW_DTYPES |= {"F": np.float32}  # type: ignore[dict-item]
 _LOG_BYTES = 2**20
+_TRIED, _QUICK_SECONDS = 16, 2e-3
+"""Slices that are opened one by one before it is decided whether the disk is slow, and how long one may take."""
 _PIXEL_KEYS = ("pixel size (um)", "scaled image pixel size (um)", "image pixel size (um)")
 _NO_SLICE = re.compile(r"(_spr|_preview|_ir|_arc|~spr)$", re.IGNORECASE)
 
@@ -136,8 +139,13 @@ def _check_whole(folder: Path, files: Sequence[Path]) -> None:
 
 def _check_alike(files: Sequence[Path]) -> tuple[PageFacts, tuple[int | None, ...]]:
     """What all slices are, and where the uncompressed values of each begin."""
-    with ThreadPoolExecutor(4) as pool:
-        facts = list(pool.map(_slice_facts, files))
+    begun = time.monotonic()
+    facts = [_slice_facts(file) for file in files[:_TRIED]]
+    if time.monotonic() - begun < _TRIED * _QUICK_SECONDS:
+        facts += [_slice_facts(file) for file in files[_TRIED:]]
+    else:  # threads wait for a slow disk together; on a quick one they are in each other's way
+        with ThreadPoolExecutor(4) as pool:
+            facts += pool.map(_slice_facts, files[_TRIED:])
     plane = facts[0]
     values_at = []
     for file, found in zip(files, facts, strict=True):

@@ -72,10 +72,11 @@ def read_tiff(path: Path, given: Given) -> Volume:
         chain = count_pages(path)
         with open_tiff(path) as tiff:
             pages: Any = tiff.pages
-            full = [i for i in range(chain) if not pages[i].is_reduced]
-            if not full:
+            found_full = ((i, page) for i in range(chain) for page in (pages[i],) if not page.is_reduced)
+            known = [(i, facts_of(page, path.name)) for i, page in found_full]
+            if not known:
                 raise VolumeError(f"{path.name} holds no full page, only reduced ones")
-            facts = [facts_of(pages[i], path.name) for i in full]
+            full, facts = [i for i, _ in known], [fact for _, fact in known]
             for i, (page, found) in enumerate(zip(full, facts, strict=True)):
                 if found.shape != facts[0].shape or found.dtype != facts[0].dtype:
                     raise VolumeError(
@@ -151,6 +152,8 @@ def facts_of(page: Any, name: str) -> PageFacts:
         raise VolumeError(f"{name} holds colours or several samples {shape}; a CT volume has one grey value a voxel")
     if page.photometric == 3:
         raise VolumeError(f"{name} holds palette colours; save it as grey values")
+    if int(page.photometric) not in set(tifffile.PHOTOMETRIC):
+        raise VolumeError(f"{name} is damaged: page {page.index} has colours of kind {int(page.photometric)}, not grey")
     dtype = dtype_of(name, page.dtype if page.dtype is not None else np.dtype("V1"))
     end = page.parent.filehandle.size
     offsets, counts = page.dataoffsets, page.databytecounts
@@ -160,6 +163,11 @@ def facts_of(page: Any, name: str) -> PageFacts:
     blocks = math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True)) if page.is_tiled else 1
     believable(name, (blocks, *tile), dtype, sum(counts))
     strips = blocks if page.is_tiled else -(-shape[0] // min(page.rowsperstrip or shape[0], shape[0]))
+    listed = max(
+        (int(page.tags[tag].count) for tag in (273, 324) if hasattr(page, "tags") and tag in page.tags), default=0
+    )
+    if listed > strips:  # tifffile leaves out what the stated size does not take
+        raise VolumeError(f"{name} is damaged: page {page.index} lists {listed} strips or tiles where {strips} make it")
     if len(offsets) < strips or not all(offsets) or not all(counts):
         raise VolumeError(
             f"{name} lacks values: page {page.index} has strips or tiles that are not stored; copy it again"

@@ -65,20 +65,22 @@ def check_stored(
     Raises
     ------
     VolumeError
-        One is a folder, a pipe or a link to nowhere, or is missing from an array that was stored whole.
+        One is empty, a folder, a pipe or a link to nowhere, or is missing from an array that was stored whole.
     """
     missing = 0
     for key in _keys(array, box):
         file = folder / key
         try:
-            found = stat.S_ISREG(file.stat().st_mode)
+            about = file.stat()
         except FileNotFoundError:
             if whole or file.is_symlink():
                 raise VolumeError(f"{name} lacks the chunk {key}, which was written; copy it again") from None
             missing += 1
             continue
-        if not found:
+        if not stat.S_ISREG(about.st_mode):
             raise VolumeError(f"{name}: its chunk {key} is no file; copy it again")
+        if about.st_size == 0:  # Zarr takes an empty shard for one that was never written
+            raise VolumeError(f"{name}: its chunk {key} is empty; copy it again")
     return missing
 
 
@@ -94,17 +96,21 @@ def warn_of_missing(name: str, fill_value: Any) -> None:
 def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
     """Refuse a compressed chunk that unfolds to more than ``allowed`` bytes, or claims to, before it is unfolded.
 
+    Blosc reads on behind a chunk that was cut off, and takes what lies there in memory for values: that is refused too.
+
     Raises
     ------
-    VolumeError
-        It does.
+    ValueError
+        It does; the reader adds the name of the file.
     """
     raw = memoryview(packed).cast("B")
     claimed = 0
     if kind == "zstd":
         claimed = _zstd_bytes(raw)
-    elif kind == "blosc" and len(raw) >= 8:
-        claimed = int(struct.unpack_from("<I", raw, 4)[0])
+    elif kind == "blosc":
+        claimed, packed_bytes = blosc_bytes(raw)
+        if packed_bytes > len(raw):
+            raise ValueError(f"a blosc chunk holds {len(raw)} of its {packed_bytes} bytes; copy it again")
     elif kind == "lz4" and len(raw) >= 4:
         claimed = int(struct.unpack_from("<I", raw)[0])
     elif kind in ("gzip", "zlib") and len(raw) * DEFLATE_RATIO > allowed:
@@ -114,7 +120,7 @@ def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
     elif kind == "lzma":
         claimed = _unfolded(lzma.LZMADecompressor, raw, allowed)
     if claimed > allowed:
-        raise VolumeError(f"a {kind} chunk of {len(raw)} bytes would unfold to far more than a chunk holds")
+        raise ValueError(f"a {kind} chunk of {len(raw)} bytes would unfold to far more than a chunk holds")
 
 
 def _keys(array: zarr.Array[Any], box: tuple[tuple[int, int], ...]) -> Iterator[str]:
@@ -174,6 +180,14 @@ def _bounded_v3(codec: Any) -> Any:
         return replace(codec, codecs=tuple(_bounded_v3(inner) for inner in codec.codecs))
     kind = _V3_KINDS.get(type(codec))
     return codec if kind is None else _BoundedV3(codec, kind)
+
+
+def blosc_bytes(raw: memoryview) -> tuple[int, int]:
+    """The bytes that a Blosc chunk claims to unfold to, and to take itself."""
+    if len(raw) < 16:
+        return 0, 16
+    unfolded, _, packed = struct.unpack_from("<3I", raw, 4)
+    return int(unfolded), int(packed)
 
 
 def _zstd_bytes(raw: memoryview) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,10 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     )
     statements: list[Statement] = [(float(y), float(x), str(source)) for y, x, source in about["pixels_um"]]
     pixel, source = _pixel_size(path.name, statements, pixel_um)
+    for doubt in about.get("doubts", ()):
+        warnings.warn(f"{path.name} {doubt}", stacklevel=2)
+    if pixel_um is not None:
+        _challenge(path.name, pixel_um, statements)
     notes = [*about["notes"], *_disagreement(statements)]
     told = {"format": about["format"], "pixel_from": source, "notes": notes}
     return Slide(levels[0].array, Grid(sizes[0], pixel), name=path.name, levels=levels, about=told)
@@ -156,6 +161,26 @@ def _pixel_size(name: str, statements: list[Statement], given_um: float | None) 
             f"{name} states pixels of {y:g} x {x:g} um ({source}), far from square; pass --slide-um if they are square"
         )
     return (y, x), source
+
+
+def _challenge(name: str, given_um: float, statements: list[Statement]) -> None:
+    """Say so where the pixel size that was given cannot well be, or is not what the file says."""
+    low, high = PLAUSIBLE_PIXEL_UM
+    if not low <= given_um <= high:
+        warnings.warn(
+            f"{name}: pixels of {given_um:g} um are taken as given, though slides have {low:g} to {high:g} um; "
+            "is --slide-um in micrometres?",
+            stacklevel=3,
+        )
+        return
+    for y, x, source in statements[:1]:
+        square = max(y, x) <= SQUARE_WITHIN * min(y, x)
+        believable = square and screen_dpi((y, x, source)) is None and low <= min(y, x) <= max(y, x) <= high
+        if believable and not all(1 / AGREE_WITHIN < edge / given_um < AGREE_WITHIN for edge in (y, x)):
+            warnings.warn(
+                f"{name} states pixels of {y:g} x {x:g} um ({source}); the {given_um:g} um given are taken",
+                stacklevel=3,
+            )
 
 
 def _disagreement(statements: list[Statement]) -> list[str]:

@@ -34,7 +34,7 @@ class Format:
     """Endings that choose it; none for what ``--format`` alone chooses."""
     create: Callable[[Path, Target], AbstractContextManager[Sink]]
     keeps: frozenset[str]
-    """Of ``spacing``, ``origin``, ``stain``: what comes back when the file is read."""
+    """Of ``spacing``, ``origin``, ``stain``, ``units``: what comes back when the file is read."""
     colours: bool = False
     size: float = 1.0
     """Bytes on disk, at least, for a byte of values."""
@@ -64,6 +64,7 @@ class _ShardSink:
 def ome_zarr(path: Path, target: Target) -> Iterator[Sink]:
     """OME-Zarr 0.5 with its pyramid."""
     settings: dict[str, Any] = {"dtype": target.dtype, "colours": target.colours, "stain": target.stain}
+    settings["attributes"] = {"units": target.units} if target.units else None
     with create_volume(path, target.grid, name=target.name, **settings) as writer:
         yield _ShardSink(writer)
 
@@ -73,7 +74,7 @@ _SIZED = frozenset({"spacing"})
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "ome-zarr": Format(
-            "OME-Zarr 0.5", (".zarr",), ome_zarr, _PLACED | {"stain"}, True, _COMPRESSED_SHARE * _PYRAMID_SHARE
+            "OME-Zarr 0.5", (".zarr",), ome_zarr, _PLACED | {"stain", "units"}, True, _COMPRESSED_SHARE * _PYRAMID_SHARE
         ),
         "ome-tiff": Format("OME-TIFF", (".ome.tif", ".ome.tiff"), tiff.ome_tiff, _SIZED, True),
         "tiff": Format("TIFF, as ImageJ reads it", (".tif", ".tiff"), tiff.tiff, _SIZED, True),
@@ -153,7 +154,8 @@ def check_writable(out: Path, volume: Volume, kind: str) -> Target:
     if volume.is_colour and not form.colours:
         able = ", ".join(key for key, one in FORMATS.items() if one.colours)
         raise ValueError(f"{volume.name} holds colours, {form.what} here takes grey values; choose one of {able}")
-    target = Target(stem_of(out, form.suffixes), volume.grid, dtype, 3 if volume.is_colour else None, volume.stain)
+    colours, units = 3 if volume.is_colour else None, volume.about.get("units")
+    target = Target(stem_of(out, form.suffixes), volume.grid, dtype, colours, volume.stain, units)
     check_room(out, target.nbytes * form.size)
     return target
 
@@ -170,7 +172,7 @@ def lost(volume: Volume, kind: str) -> list[str]:
     if "stain" not in keeps and volume.stain:
         told.append(f"the stain's name, {volume.stain}")
     units = volume.about.get("units")
-    if units:
+    if "units" not in keeps and units:
         told.append(f"the unit of the values, {units}")
     return told
 

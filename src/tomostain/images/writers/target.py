@@ -24,6 +24,8 @@ class Target:
     dtype: np.dtype[Any]
     colours: int | None = None
     stain: str | None = None
+    units: str | None = None
+    """Of grey values, where they are known."""
 
     @property
     def shape(self) -> tuple[int, ...]:
