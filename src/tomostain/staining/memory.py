@@ -136,7 +136,9 @@ def _candidates(tile_px: tuple[int, int] | None, lattice: bool) -> Iterator[tupl
         return
     wide = SHARD_PX[1]
     if lattice:
-        for part in (1, 2, 4, 8):
+        for rows, columns in ((1, 1), (1, 2), (2, 2), (2, 4), (4, 4)):
+            yield (rows, columns), (rows * wide, columns * wide)
+        for part in (2, 4, 8):
             yield (1, 1), (wide // part, wide // part)
         return
     for rows, columns in ((4, 4), (2, 4), (2, 2), (1, 4), (1, 2), (1, 1)):
