@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -61,6 +62,11 @@ def winograd(model: Stainer, sample: Sample) -> Paint:
 def native(model: Stainer, sample: Sample) -> Paint:
     """The same in a C++ kernel that is compiled here (``native.py``)."""
     return _torch_painter(model, with_kernel(model.net))
+
+
+def native_bf16(model: Stainer, sample: Sample) -> Paint:
+    """The same kernel with products of bfloat16, on processors that have it; sums and all else in single precision."""
+    return _torch_painter(model, with_kernel(model.net, half=True))
 
 
 def torch_bf16(model: Stainer, sample: Sample) -> Paint:
@@ -137,6 +143,16 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
         "torch": Backend(torch_fp32, 0.0, 0.0, lambda model: True),
         "winograd": Backend(winograd, 2.0, 0.02, _on_cpu, lattice=True, align=OUT_PX, remade=with_fewer_products),
         "native": Backend(native, 2.0, 0.02, _has_compiler, lattice=True, align=OUT_PX, remade=with_kernel),
+        "native-bf16": Backend(
+            native_bf16,
+            255.0,
+            1.0,
+            lambda m: _has_compiler(m) and "avx512_bf16" in flags_of_processor(),
+            asked_for=True,
+            lattice=True,
+            align=OUT_PX,
+            remade=partial(with_kernel, half=True),
+        ),
         "torch-bf16": Backend(torch_bf16, 16.0, 0.5, _has_bf16, asked_for=True, lattice=True),
         "compile": Backend(compiled, 2.0, 0.02, _has_compiler, lattice=True, one_shape=True),
         "compile-bf16": Backend(

@@ -1,4 +1,5 @@
-// Winograd's convolution F(4 x 4, 3 x 3), single precision, channels last: stride 1, mirrored border.
+// Winograd's convolution F(4 x 4, 3 x 3), channels last, stride 1, mirrored border: in single precision, or (Half) with
+// products of bfloat16 that are summed in single precision.
 // Built and called by native.py, which says what the arrays are. A group of cells is transformed, multiplied and
 // transformed back while it is in the processor's caches; groups are shared out among threads.
 #include <algorithm>
@@ -9,6 +10,9 @@
 #include <new>
 #include <thread>
 #include <vector>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -62,7 +66,8 @@ inline void back(const Vector *m, Vector *o, int step) {
 }
 
 // One cell: (6, 6, channels) of the image -> spread[product][cell][channel].
-void spread_cell(const Image &image, int64_t row, int64_t column, float *spread, int cell) {
+template <class Kind>
+void spread_cell(const Image &image, int64_t row, int64_t column, typename Kind::Stored *spread, int cell) {
     const int64_t channels = image.channels;
     const float *from[PRODUCTS];
     for (int i = 0; i < SEEN; i++)
@@ -76,7 +81,8 @@ void spread_cell(const Image &image, int64_t row, int64_t column, float *spread,
         for (int i = 0; i < SEEN; i++) into(seen + i * SEEN, half + i * SEEN, 1);
         for (int j = 0; j < SEEN; j++) {
             into(half + j, whole, SEEN);
-            for (int i = 0; i < SEEN; i++) store(spread + ((i * SEEN + j) * CELLS + cell) * channels + c, whole[i]);
+            for (int i = 0; i < SEEN; i++)
+                Kind::put(spread + ((i * SEEN + j) * CELLS + cell) * channels + c, whole[i]);
         }
     }
 }
@@ -103,22 +109,101 @@ void gather_cell(const float *products, int cell, const float *bias, Finish fini
     }
 }
 
-// ROWS cells times one panel of WIDE outputs.
-void multiply(const float *cells, const float *panel, float *products, int64_t channels, int64_t outputs) {
-    Vector sums[ROWS][2] = {};
-    for (int64_t c = 0; c < channels; c++) {
-        const Vector left = load(panel + c * WIDE), right = load(panel + c * WIDE + LANES);
+// How cells and filters are kept, and how ROWS cells are multiplied by one panel of WIDE outputs.
+struct Single {
+    typedef float Stored;
+    static void put(float *to, Vector value) { store(to, value); }
+    static void multiply(const float *cells, const float *panel, float *products, int64_t channels, int64_t outputs) {
+        Vector sums[ROWS][2] = {};
+        for (int64_t c = 0; c < channels; c++) {
+            const Vector left = load(panel + c * WIDE), right = load(panel + c * WIDE + LANES);
 #pragma GCC unroll 16
+            for (int r = 0; r < ROWS; r++) {
+                const float one = cells[r * channels + c];
+                sums[r][0] += one * left;
+                sums[r][1] += one * right;
+            }
+        }
         for (int r = 0; r < ROWS; r++) {
-            const float one = cells[r * channels + c];
-            sums[r][0] += one * left;
-            sums[r][1] += one * right;
+            store(products + r * outputs, sums[r][0]);
+            store(products + r * outputs + LANES, sums[r][1]);
         }
     }
-    for (int r = 0; r < ROWS; r++) {
-        store(products + r * outputs, sums[r][0]);
-        store(products + r * outputs + LANES, sums[r][1]);
+};
+
+#ifdef __AVX512BF16__
+// Two channels at a time: a panel holds [channels / 2][WIDE][2].
+struct Half {
+    typedef uint16_t Stored;
+    static void put(uint16_t *to, Vector value) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), (__m256i)_mm512_cvtneps_pbh((__m512)value));
     }
+    static void multiply(const uint16_t *cells, const uint16_t *panel, float *products, int64_t channels,
+                         int64_t outputs) {
+        __m512 sums[ROWS][2] = {};
+        for (int64_t c = 0; c < channels; c += 2) {
+            const __m512bh left = (__m512bh)_mm512_loadu_si512(panel + c * WIDE);
+            const __m512bh right = (__m512bh)_mm512_loadu_si512(panel + c * WIDE + WIDE);
+#pragma GCC unroll 16
+            for (int r = 0; r < ROWS; r++) {
+                int32_t pair;
+                std::memcpy(&pair, cells + r * channels + c, sizeof pair);
+                const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+                sums[r][0] = _mm512_dpbf16_ps(sums[r][0], both, left);
+                sums[r][1] = _mm512_dpbf16_ps(sums[r][1], both, right);
+            }
+        }
+        for (int r = 0; r < ROWS; r++) {
+            _mm512_storeu_ps(products + r * outputs, sums[r][0]);
+            _mm512_storeu_ps(products + r * outputs + LANES, sums[r][1]);
+        }
+    }
+};
+#endif
+
+template <class Kind>
+int convolve(Image image, const typename Kind::Stored *panels, const float *bias, Finish finish, float *made,
+             int64_t outputs, int threads) {
+    typedef typename Kind::Stored Stored;
+    const int64_t rows = image.rows << image.doubled, columns = image.columns << image.doubled;
+    const int64_t channels = image.channels, across = (columns + OUT - 1) / OUT;
+    const int64_t cells = ((rows + OUT - 1) / OUT) * across, groups = (cells + CELLS - 1) / CELLS;
+    std::atomic<int64_t> next{0};
+    std::atomic<int> failed{0};
+    auto work = [&]() {
+        const size_t in = size_t(PRODUCTS) * CELLS * channels * sizeof(Stored);
+        const size_t out = size_t(PRODUCTS) * CELLS * outputs * sizeof(float);
+        char *scratch = static_cast<char *>(std::aligned_alloc(64, in + out));
+        if (!scratch) {
+            failed = 1;
+            return;
+        }
+        std::memset(scratch, 0, in + out);
+        Stored *spread = reinterpret_cast<Stored *>(scratch);
+        float *products = reinterpret_cast<float *>(scratch + in);
+        for (int64_t group; (group = next++) < groups;) {
+            const int64_t first = group * CELLS, last = std::min(first + CELLS, cells);
+            for (int64_t i = first; i < last; i++)
+                spread_cell<Kind>(image, i / across * OUT, i % across * OUT, spread, int(i - first));
+            for (int k = 0; k < PRODUCTS; k++) {
+                // rows or columns that come in equal pairs: the third product is of their difference, nothing
+                if (image.doubled && (k / SEEN == 2 || k % SEEN == 2)) continue;
+                for (int64_t o = 0; o < outputs; o += WIDE)
+                    for (int r = 0; r < CELLS; r += ROWS)
+                        Kind::multiply(spread + (k * CELLS + r) * channels, panels + (k * outputs + o) * channels,
+                                       products + (k * CELLS + r) * outputs + o, channels, outputs);
+            }
+            for (int64_t i = first; i < last; i++)
+                gather_cell(products, int(i - first), bias, finish, made, i / across * OUT, i % across * OUT, rows,
+                            columns, outputs);
+        }
+        std::free(scratch);
+    };
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; i++) others.emplace_back(work);
+    work();
+    for (auto &other : others) other.join();
+    return failed;
 }
 
 }  // namespace
@@ -131,43 +216,15 @@ extern "C" int winograd_panel() { return WIDE; }
 extern "C" int winograd(const float *pixels, int64_t rows, int64_t columns, int64_t channels, int doubled,
                         const float *panels, const float *bias, int finish, float *made, int64_t outputs,
                         int threads) {
-    const Image image = {pixels, rows, columns, channels, doubled};
-    rows <<= doubled;
-    columns <<= doubled;
-    const int64_t across = (columns + OUT - 1) / OUT, cells = ((rows + OUT - 1) / OUT) * across;
-    const int64_t groups = (cells + CELLS - 1) / CELLS;
-    std::atomic<int64_t> next{0};
-    std::atomic<int> failed{0};
-    auto work = [&]() {
-        const size_t in = size_t(PRODUCTS) * CELLS * channels, out = size_t(PRODUCTS) * CELLS * outputs;
-        float *scratch = static_cast<float *>(std::aligned_alloc(64, (in + out) * sizeof(float)));
-        if (!scratch) {
-            failed = 1;
-            return;
-        }
-        std::memset(scratch, 0, (in + out) * sizeof(float));
-        float *spread = scratch, *products = scratch + in;
-        for (int64_t group; (group = next++) < groups;) {
-            const int64_t first = group * CELLS, last = std::min(first + CELLS, cells);
-            for (int64_t i = first; i < last; i++)
-                spread_cell(image, i / across * OUT, i % across * OUT, spread, int(i - first));
-            for (int k = 0; k < PRODUCTS; k++) {
-                // rows or columns that come in equal pairs: the third product is of their difference, nothing
-                if (doubled && (k / SEEN == 2 || k % SEEN == 2)) continue;
-                for (int64_t o = 0; o < outputs; o += WIDE)
-                    for (int r = 0; r < CELLS; r += ROWS)
-                        multiply(spread + (k * CELLS + r) * channels, panels + (k * outputs + o) * channels,
-                                 products + (k * CELLS + r) * outputs + o, channels, outputs);
-            }
-            for (int64_t i = first; i < last; i++)
-                gather_cell(products, int(i - first), bias, Finish(finish), made, i / across * OUT, i % across * OUT,
-                            rows, columns, outputs);
-        }
-        std::free(scratch);
-    };
-    std::vector<std::thread> others;
-    for (int i = 1; i < threads; i++) others.emplace_back(work);
-    work();
-    for (auto &other : others) other.join();
-    return failed;
+    return convolve<Single>({pixels, rows, columns, channels, doubled}, panels, bias, Finish(finish), made, outputs,
+                            threads);
 }
+
+#ifdef __AVX512BF16__
+extern "C" int winograd_half(const float *pixels, int64_t rows, int64_t columns, int64_t channels, int doubled,
+                             const uint16_t *panels, const float *bias, int finish, float *made, int64_t outputs,
+                             int threads) {
+    return convolve<Half>({pixels, rows, columns, channels, doubled}, panels, bias, Finish(finish), made, outputs,
+                          threads);
+}
+#endif

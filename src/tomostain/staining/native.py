@@ -56,19 +56,19 @@ def kernel() -> ctypes.CDLL:
             raise OSError(f"{found} cannot compile the kernel: {' '.join(done.stderr.split())[:300]}")
         library = ctypes.CDLL(str(made))
     pointer, number, count = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    library.winograd.argtypes = [
-        *(pointer, number, number, number, count),
-        *(pointer, pointer, count, pointer, number, count),
-    ]
+    for name in ("winograd", "winograd_half"):
+        if hasattr(library, name):  # bfloat16 only where the processor has it
+            known = (pointer, number, number, number, count)
+            getattr(library, name).argtypes = [*known, pointer, pointer, count, pointer, number, count]
     return library
 
 
-def with_kernel(net: nn.Module) -> nn.Module:
-    """A copy of a network whose wide 3 x 3 convolutions run in the kernel."""
+def with_kernel(net: nn.Module, *, half: bool = False) -> nn.Module:
+    """A copy of a network whose wide 3 x 3 convolutions run in the kernel; ``half``: with products of bfloat16."""
     net = fold(net)
     for module in list(net.modules()):
         if isinstance(module, nn.Sequential):
-            _replace(module)
+            _replace(module, half=half)
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, ResidualBlock) and isinstance(_last(child), Kernel):
@@ -82,13 +82,14 @@ class Kernel(nn.Module):
     panels: Tensor
     bias: Tensor | None
 
-    def __init__(self, conv: nn.Conv2d, *, doubled: bool = False, positive: bool = False) -> None:
+    def __init__(self, conv: nn.Conv2d, *, doubled: bool = False, positive: bool = False, half: bool = False) -> None:
         super().__init__()
-        self.doubled, self.positive = doubled, positive
+        self.doubled, self.positive, self.halved = doubled, positive, half
         filters = winograd_filters(conv)
-        wide = kernel().winograd_panel()
-        split = filters.view(len(filters), conv.in_channels, -1, wide)
-        self.register_buffer("panels", split.permute(0, 2, 1, 3).contiguous())
+        pairs = 2 if half else 1
+        split = filters.view(len(filters), -1, pairs, conv.out_channels // _wide(), _wide())
+        panels = split.permute(0, 3, 1, 4, 2).contiguous()
+        self.register_buffer("panels", panels.bfloat16() if half else panels)
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().contiguous())
         self.outputs = conv.out_channels
 
@@ -118,7 +119,8 @@ class Kernel(nn.Module):
         for seen, painted in zip(image, made, strict=True):
             known = (seen.data_ptr(), rows, columns, channels, int(self.doubled))
             wanted = (self.panels.data_ptr(), bias, finish, painted.data_ptr(), self.outputs, threads)
-            if kernel().winograd(*known, *wanted):
+            run = kernel().winograd_half if self.halved else kernel().winograd
+            if run(*known, *wanted):
                 raise MemoryError("out of memory in a convolution")
         return made
 
@@ -137,7 +139,7 @@ class Added(nn.Module):
         return self.last.add_to(image, self.before(image))
 
 
-def _replace(layers: nn.Sequential) -> None:
+def _replace(layers: nn.Sequential, *, half: bool) -> None:
     """Convolutions that gain become the kernel, with the enlargement before and the ReLU behind them."""
     for i, layer in enumerate(layers):
         if not (isinstance(layer, nn.Conv2d) and is_plain(layer) and _fits(layer)):
@@ -145,7 +147,7 @@ def _replace(layers: nn.Sequential) -> None:
         doubled = i > 0 and is_doubling(layers[i - 1])
         behind = next((k for k in range(i + 1, len(layers)) if not isinstance(layers[k], nn.Identity)), None)
         positive = behind is not None and isinstance(layers[behind], nn.ReLU)
-        layers[i] = Kernel(layer, doubled=doubled, positive=positive)
+        layers[i] = Kernel(layer, doubled=doubled, positive=positive, half=half)
         if doubled:
             layers[i - 1] = nn.Identity()
         if behind is not None and positive:
@@ -158,5 +160,10 @@ def _last(block: ResidualBlock) -> nn.Module:
 
 
 def _fits(conv: nn.Conv2d) -> bool:
-    wide = int(kernel().winograd_panel())
-    return conv.in_channels % wide == 0 == conv.out_channels % wide and conv.in_channels >= _FEWEST_CHANNELS
+    fitting = conv.in_channels % _wide() == 0 == conv.out_channels % _wide()
+    return fitting and conv.in_channels >= _FEWEST_CHANNELS
+
+
+def _wide() -> int:
+    """Outputs of a panel, by which channels are shared out."""
+    return int(kernel().winograd_panel())

@@ -22,3 +22,11 @@ def keep_pages() -> bool:
     wishes = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _KEPT_BYTES), (_TRIM_THRESHOLD, 2**31 - 1))
     done = [bool(mallopt(name, value)) for name, value in wishes]
     return all(done)
+
+
+def give_back_pages() -> None:
+    """Hand freed memory back now, so that what this process holds is what it uses."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return

@@ -2,7 +2,7 @@
 
 At full resolution a tile of 1024 px needs hundreds of megabytes a layer; the blocks in the middle, which see far and
 are why tiles have halos, need a fourth of that. Each strip of fine layers sees all the rows it depends on, whole
-Winograd cells included, so nothing changes by it.
+Winograd cells included; the strips of a tile are always the same.
 """
 
 from __future__ import annotations
