@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ import torch
 from scipy import ndimage
 
 from tomostain.images import read_volume
+from tomostain.images.image import Volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.learning.stainer import Stainer
@@ -76,7 +77,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         ct = make_slices(home / "ct", asked.planes, asked.size, asked.like)
-        stainer = asked.stainer or make_stainer(home / "stainer")
+        stainer = make_stainer(home / "stainer", asked.stainer, asked.like)
         reference = Reference(ct[0]) if "reference" in asked.only else None
         if "sliding" in asked.only:
             sliding_windows(Stainer.load(stainer), ct[0], reference)
@@ -101,16 +102,31 @@ def make_slices(folder: Path, planes: int, size: int, like: str | None) -> np.nd
     else:
         volume = read_volume(Path(like))
         first = max(0, (volume.shape[0] - planes) // 2)
+        low, step = counts_of(volume)
         slab = np.asarray(volume[first : first + planes])
         ct = np.pad(slab, [(0, 0), *((0, max(0, size - n)) for n in slab.shape[1:])], mode="symmetric")
-        ct = np.ascontiguousarray(ct[:, :size, :size])
+        ct = np.round((ct[:, :size, :size] - low) / step).astype(np.uint16)
     folder.mkdir()
     for z, plane in enumerate(ct):
         tifffile.imwrite(folder / f"slice_{z:04d}.tif", plane)
     return ct
 
 
-def make_stainer(folder: Path) -> Path:
+def counts_of(volume: Volume) -> tuple[float, float]:
+    """Value of count 0 and step of a count where a volume is written as uint16, as scanners do."""
+    values = np.asarray(volume[:])
+    return float(values.min()), float(np.ptp(values)) / 65_535
+
+
+def make_stainer(folder: Path, known: Path | None, like: str | None) -> Path:
+    """A network of random weights; or the known one, its range in the counts that ``make_slices`` writes."""
+    if known is not None:
+        model = Stainer.load(known)
+        if like is not None:
+            low, step = counts_of(read_volume(Path(like)))
+            counts = CTRange((model.ct_range.low - low) / step, (model.ct_range.high - low) / step)
+            model = replace(model, ct_range=counts)
+        return model.save(folder)
     torch.manual_seed(0)
     net = build_generator(EXACT, 1, 3)
     Stainer(net, EXACT, CTRange(0.0, 65_535.0), "toluidine blue", 5.0).save(folder)

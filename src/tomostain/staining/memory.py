@@ -61,13 +61,14 @@ def predict(
     plan: Plan, network: int, ct_dtype: np.dtype[Any], *, painters: int = 1, program: int | None = None
 ) -> Memory:
     """The peak of a run on this machine; ``network`` is what one painter takes, in bytes."""
-    depth = plan.block_px[plan.cut.axis]
+    block = [min(size, n) for size, n in zip(plan.block_px, plan.cut.shape, strict=True)]
+    depth = block[plan.cut.axis]
     seen = math.prod(
         min(n, size + 2 * (plan.halo_px + plan.align_px))
         for n, size in zip(plan.plane_shape, (plan.block_px[a] for a in plan.cut.plane_axes), strict=True)
     )
     values = (depth + plan.planes - 1) * seen * ct_dtype.itemsize
-    colours = 3 * math.prod(plan.block_px)
+    colours = 3 * math.prod(block)
     shard = 3 * math.prod(shard_of(plan.cut.shape, plan.shard_px))
     return Memory(
         program=resident_bytes() if program is None else program,

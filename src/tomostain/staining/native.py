@@ -73,7 +73,7 @@ def with_kernel(net: nn.Module, *, half: bool = False) -> nn.Module:
         for name, child in list(module.named_children()):
             if isinstance(child, ResidualBlock) and isinstance(_last(child), Kernel):
                 setattr(module, name, Added(child))
-    return in_strips(net)
+    return in_strips(net, half=half)
 
 
 class Kernel(nn.Module):

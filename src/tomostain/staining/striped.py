@@ -1,8 +1,8 @@
 """A ResNet that holds its fine layers only a strip of rows at a time, so that a tile may be larger in the same memory.
 
 At full resolution a tile of 1024 px needs hundreds of megabytes a layer; the blocks in the middle, which see far and
-are why tiles have halos, need a fourth of that. Each strip of fine layers sees all the rows it depends on, whole
-Winograd cells included; the strips of a tile are always the same.
+are why tiles have halos, need a fourth of that. Each strip of fine layers sees all the rows it depends on; the
+strips of a tile are always the same.
 """
 
 from __future__ import annotations
@@ -15,42 +15,40 @@ from torch import Tensor, nn
 from tomostain.learning.nets.resnet import ResNet
 
 STRIP_PX = 160
-_ENCODED_FROM_PX, _DECODED_FROM_PX = 8, 16
-"""Rows beyond a strip that its layers depend on, in whole cells of the coarsest."""
+_SEEN_PX = 8
+"""Rows beyond a strip that its layers depend on: two of the coarsest, both on the way in and on the way out."""
 
 
-def in_strips(net: nn.Module) -> nn.Module:
+def in_strips(net: nn.Module, *, half: bool = False) -> nn.Module:
     """The network itself, with each ResNet in it replaced; other networks stay as they are."""
     if isinstance(net, ResNet):
-        return Striped(net)
+        return Striped(net, half=half)
     for name, child in net.named_children():
-        setattr(net, name, in_strips(child))
+        setattr(net, name, in_strips(child, half=half))
     return net
 
 
 class Striped(nn.Module):
-    """The layers of a ``ResNet``, fine ones in strips."""
+    """The layers of a ``ResNet``, fine ones in strips; ``half``: those before the blocks in bfloat16."""
 
-    def __init__(self, net: ResNet) -> None:
+    def __init__(self, net: ResNet, *, half: bool = False) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.halved = net, half
 
     def forward(self, image: Tensor) -> Tensor:
         """(b, in_channels, y, x) -> (b, colours, y, x); y and x multiples of 4."""
         net, rows = self.net, image.shape[2]
-        if rows <= STRIP_PX + 2 * _DECODED_FROM_PX:
-            painted: Tensor = net(image)
-            return painted
-        encoded = _strips(rows, 4, _ENCODED_FROM_PX)
+        encoded = _strips(rows, 4)
         deep = net.blocks(
             _joined(rows // 4, ((core, seen, self._encoded(image[:, :, seen])) for core, seen in encoded))
         )
-        decoded = _strips(rows, 1, _DECODED_FROM_PX)
+        decoded = _strips(rows, 1)
         return _joined(rows, ((core, seen, self._decoded(deep, image, seen)) for core, seen in decoded))
 
     def _encoded(self, image: Tensor) -> Tensor:
-        encoded: Tensor = self.net.quarter(self.net.halve(self.net.stem(image)))
-        return encoded
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.halved and not image.is_meta):
+            encoded: Tensor = self.net.quarter(self.net.halve(self.net.stem(image)))
+        return encoded.float()
 
     def _decoded(self, deep: Tensor, image: Tensor, seen: slice) -> Tensor:
         net = self.net
@@ -65,11 +63,11 @@ class Striped(nn.Module):
         return painted
 
 
-def _strips(rows: int, step: int, beyond: int) -> Iterator[tuple[slice, slice]]:
+def _strips(rows: int, step: int) -> Iterator[tuple[slice, slice]]:
     """Rows that a strip makes, counted in steps, and rows that it sees, in pixels."""
     for first in range(0, rows, STRIP_PX):
         last = min(first + STRIP_PX, rows)
-        seen = slice(max(first - beyond, 0), min(last + beyond, rows))
+        seen = slice(max(first - _SEEN_PX, 0), min(last + _SEEN_PX, rows))
         yield slice(first // step, last // step), seen
 
 
