@@ -1,8 +1,5 @@
 """The kernel that is compiled here is the convolution, border and all; a network in strips is the network."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -98,33 +95,3 @@ def test_a_compiler_that_fails_is_told(monkeypatch, tmp_path):
         pytest.skip("no C++ compiler is here")
     with pytest.raises(OSError, match=r"cannot compile the kernel: .*broken"):
         native.kernel.__wrapped__()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's switch")
-def test_freed_memory_is_kept_and_not_cleared_again():
-    script = """
-import resource, threading
-import torch
-from tomostain.staining.pages import keep_pages
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(48 * 2**20 // 4)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-def both():
-    faults()
-    print(faults())
-
-both()
-print(int(keep_pages()))
-thread = threading.Thread(target=both)
-thread.start()
-thread.join()
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    before, kept, after = map(int, done.stdout.split())
-    if not kept:
-        pytest.skip("this C library has no such switch")
-    assert before > 5000
-    assert after < before / 10

@@ -30,7 +30,6 @@ from tomostain.staining.blocks import Block
 from tomostain.staining.choose import take_sample
 from tomostain.staining.levels import Shard
 from tomostain.staining.local import told_out_of_memory
-from tomostain.staining.pages import keep_pages
 from tomostain.staining.run import Run
 from tomostain.staining.slurm import batch_script, cancel, read_slurm, submit
 from tomostain.staining.work import RESUME, Facts, Paint, Work
@@ -144,7 +143,6 @@ def do(payload: bytes, task: Block | Shard) -> Facts | None:
 def _ready(payload: bytes) -> tuple[Order, Paint, threading.Lock]:
     """The run that this worker works for: its painter is made once."""
     with _READYING:
-        keep_pages()
         order: Order = pickle.loads(payload)
         torch.set_num_threads(order.threads)
         device = order.device

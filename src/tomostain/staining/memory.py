@@ -21,7 +21,6 @@ from tomostain.learning.stainer import Stainer
 from tomostain.staining.backends import Backend
 from tomostain.staining.blocks import Cut, Plan, plan_blocks
 from tomostain.staining.local import UNDER_WAY
-from tomostain.staining.pages import give_back_pages
 
 GIB = 2**30
 _SLACK = 1.15
@@ -98,7 +97,6 @@ def fit_plan(
     ValueError
         No plan fits; the least that would is told.
     """
-    give_back_pages()
     program = resident_bytes()
     found: list[tuple[Plan, Memory]] = []
     halo, raster = model.halo_px, model.stride_px * backend.align

@@ -17,7 +17,6 @@ from tomostain.staining.blocks import Axis, choose_cut
 from tomostain.staining.cluster import Order, stain_on_cluster, threads_of, workers_of
 from tomostain.staining.journal import Journal
 from tomostain.staining.local import stain_here
-from tomostain.staining.pages import keep_pages
 from tomostain.staining.prepare import (
     Prepared,
     Wishes,
@@ -109,7 +108,6 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
         journal_path(out).unlink(missing_ok=True)
         print(f"{out} is finished; there is nothing to resume", file=sys.stderr)
         return out
-    keep_pages()
     model = Stainer.load(stainer)
     ct = check_ct(
         read_volume(volume, spacing_um=recipe.spacing_um, shape=recipe.shape, dtype=recipe.dtype, offset=recipe.offset)

@@ -1,0 +1,93 @@
+"""Stain one volume with one Dask worker and with two, each of one thread, and compare times and files.
+
+python benchmarks/staining_dask.py [--planes 8] [--size 2048]
+
+The network is a ResNet of 16 filters (the demo's size); blocks are single files of 512 x 512 px. The time runs from the
+cluster's being connected to the last file on disk, workers' imports and set-up included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from tomostain.images.geometry import Grid
+from tomostain.images.ome_zarr import create_volume
+from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.ranges import CTRange
+from tomostain.learning.stainer import Stainer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--planes", type=int, default=8)
+    parser.add_argument("--size", type=int, default=2048)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        torch.manual_seed(0)
+        spec = NetSpec("resnet", {"width": 16, "depth": 4, "norm": "batch"})
+        model = Stainer(build_generator(spec, 1, 3).eval(), spec, CTRange(0.0, 255.0), "toluidine blue", 5.0)
+        model.save(home / "stainer")
+        noise = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((asked.size, asked.size)), 3)
+        plane = np.clip(128 + 600 * noise, 0, 255).astype(np.uint8)
+        shape = (asked.planes, asked.size, asked.size)
+        with create_volume(home / "ct.ome.zarr", Grid(shape, (5, 5, 5))) as writer:
+            writer[tuple(slice(0, n) for n in shape)] = np.stack([np.roll(plane, 7 * z) for z in range(asked.planes)])
+        (home / "probe.py").write_text(PROBE)
+        times, files = [], []
+        for workers in (1, 2, 1, 2):
+            out = home / f"{len(times)}.ome.zarr"
+            words = ["stain", str(home / "stainer"), str(home / "ct.ome.zarr"), str(out), "--cluster"]
+            words += [f"local:{workers}", "--backend", "torch", "--tile-px", "512", "512"]
+            done = subprocess.run(
+                [sys.executable, str(home / "probe.py"), *words],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                check=False,
+            )
+            if done.returncode:
+                print(done.stderr)
+                return 1
+            times.append(float(done.stdout.split()[-1]))
+            found = (path for path in out.rglob("*") if path.is_file() and path.name != "run.json")
+            files.append({path.relative_to(out).as_posix(): path.read_bytes() for path in found})
+            print(f"{workers} worker(s): {times[-1]:.1f} s", flush=True)
+        one, two = times[0] + times[2], times[1] + times[3]
+        same = all(found == files[0] for found in files)
+        print(f"two workers: {one / two:.2f} x one; {'the same files' if same else 'FILES DIFFER'}")
+    return int(not same)
+
+
+PROBE = """
+import sys, time
+from contextlib import contextmanager
+from tomostain.cli import main
+from tomostain.staining import cluster
+
+connect = cluster.connected
+
+@contextmanager
+def timed(name, order):
+    with connect(name, order) as client:
+        begun = time.perf_counter()
+        yield client
+        print(time.perf_counter() - begun, flush=True)
+
+if __name__ == "__main__":
+    cluster.connected = timed
+    sys.exit(main())
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
