@@ -2,7 +2,7 @@
 
 python benchmarks/staining_kill.py [--kills 50] [--seed 0]
 
-A volume of 24 blocks is stained by a small network. The moments are drawn evenly over the length of the run; a run that
+A volume of 10 blocks is stained by a small network. The moments are drawn evenly over the length of the run; a run that
 is killed before it has finished anything begins anew. Compared are all files of the two outputs, byte for byte. Every
 run tells a file when a block leaves its network, which is then held against the journal: blocks that were painted whole
 and are painted again.
@@ -32,9 +32,9 @@ from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.run import journal_path
 
-SHAPE = (384, 560, 600)
-"""Six layers of 64 planes, 2 x 2 shards each: 24 blocks, and three levels above them."""
-BLOCKS = 24
+SHAPE = (640, 140, 150)
+"""Ten layers of 64 planes: 10 blocks, and the levels above them."""
+BLOCKS = 10
 
 
 def main() -> int:
@@ -47,13 +47,13 @@ def main() -> int:
         home = Path(folder)
         prepare(home)
         begun = time.monotonic()
-        subprocess.run(command(home, home / "whole.ome.zarr"), check=True, capture_output=True)
+        subprocess.run(command(home, home / "whole" / "v.ome.zarr"), check=True, capture_output=True)
         length = time.monotonic() - begun
         print(f"undisturbed: {length:.1f} s for {BLOCKS} blocks")
         killed, rounds, differ, refused = 0, 0, 0, 0
         repeated: list[int] = []
         while killed < asked.kills:
-            out = home / f"round{rounds}.ome.zarr"
+            out = home / f"round{rounds}" / "v.ome.zarr"
             finished, rounds = False, rounds + 1
             while not finished:
                 due = killed < asked.kills
@@ -74,7 +74,7 @@ def main() -> int:
                     if process.returncode:
                         refused += 1
                         print(told)
-            same = files(out) == files(home / "whole.ome.zarr")
+            same = files(out) == files(home / "whole" / "v.ome.zarr")
             differ += not same
             print(f"run {rounds}: {killed} kills so far, {'the same files' if same else 'FILES DIFFER'}", flush=True)
             shutil.rmtree(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import weakref
@@ -97,6 +98,7 @@ def fit_plan(
     ValueError
         No plan fits; the least that would is told.
     """
+    _give_back_freed()
     program = resident_bytes()
     found: list[tuple[Plan, Memory]] = []
     halo, raster = model.halo_px, model.stride_px * backend.align
@@ -172,6 +174,14 @@ def resident_bytes() -> int:
     except OSError:
         return 512 * 2**20
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _give_back_freed() -> None:
+    """Hand freed memory back to the system, so that what this process holds is what it uses; glibc only."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return
 
 
 def available_bytes() -> int:
