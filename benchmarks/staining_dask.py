@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--backend", default="native")
+    parser.add_argument("--pairs", type=int, default=2)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -47,10 +48,10 @@ def main() -> int:
             writer[tuple(slice(0, n) for n in shape)] = np.stack([np.roll(plane, 7 * z) for z in range(asked.planes)])
         (home / "probe.py").write_text(PROBE)
         times, files = [], []
-        for workers in (1, 2, 1, 2):
+        for workers in (1, 2) * asked.pairs:
             out = home / str(len(times)) / "v.ome.zarr"
             words = ["stain", str(home / "stainer"), str(home / "ct.ome.zarr"), str(out), "--cluster"]
-            memory_gib = 0.55 + 0.4 * workers  # tiles of 512 px for both
+            memory_gib = 0.2 + 0.75 * workers  # tiles of 512 px for both
             words += [f"local:{workers}", "--backend", asked.backend, "--memory-gib", str(memory_gib)]
             done = subprocess.run(
                 [sys.executable, str(home / "probe.py"), *words],
@@ -69,7 +70,7 @@ def main() -> int:
             tile = json.loads((out / "run.json").read_text())["results"]["tile_px"]
             set_up = float(words[words.index("seconds") + 2])
             print(f"{workers} worker(s): {times[-1]:.1f} s, tiles {tile}; set-up {set_up:.1f} s", flush=True)
-        one, two = times[0] + times[2], times[1] + times[3]
+        one, two = sum(times[::2]), sum(times[1::2])
         same = all(found == files[0] for found in files)
         print(f"two workers: {one / two:.2f} x one; {'the same files' if same else 'FILES DIFFER'}")
     return int(not same)
