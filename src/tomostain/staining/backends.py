@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tomostain.learning.ranges import RGBRange
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.native import compiler, with_kernel
 from tomostain.staining.winograd import OUT_PX, with_fewer_products
@@ -182,7 +183,6 @@ def _torch_painter(model: Stainer, net: Callable[[Tensor], Tensor], *, autocast:
         image = torch.from_numpy(model.prepared(ct)).to(device, memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             painted = net(image)[:, :, :rows, :columns].permute(0, 2, 3, 1).float()
-            level = painted.add(1.0).mul_(127.5).clamp_(0.0, 255.0).add_(0.5)  # as RGBRange.from_unit, by all threads
-            return level.to(torch.uint8).cpu().numpy()
+        return RGBRange.from_unit(painted.cpu().numpy())
 
     return paint
