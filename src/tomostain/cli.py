@@ -56,6 +56,9 @@ FAULT, USAGE_FAULT, INTERRUPTED = 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; faults are told in one sentence on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault(
+        "THP_MEM_ALLOC_ENABLE", "1"
+    )  # read by PyTorch: large tensors in huge pages, where Linux has them
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE.format(commands="\n".join(f"  {word:14} {_summary(COMMANDS[word])}" for word in COMMANDS)))
         return 0

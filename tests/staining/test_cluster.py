@@ -19,7 +19,7 @@ from tomostain.staining import cluster
 from tomostain.staining.blocks import choose_cut, plan_blocks
 from tomostain.staining.cluster import Order, stain_on_cluster, workers_of
 from tomostain.staining.journal import Journal
-from tomostain.staining.run import Run, begin, journal_path
+from tomostain.staining.run import Run, begin, go_on, journal_path
 from tomostain.staining.slurm import Slurm, batch_script, read_slurm
 from tomostain.staining.work import Work
 
@@ -66,9 +66,11 @@ def test_workers_killed_at_random_lose_and_repeat_nothing_that_was_noted(order, 
 
     def kill(cluster):
         chance = random.Random(5)
-        while len(killed) < 3 and not done.wait(chance.uniform(0.2, 1.0)):
+        for noted in (1, 5, 9):  # in the midst of the work: so many of its 12 blocks and the pyramid's shards are noted
+            while len(run.journal.entries) < noted and not done.wait(0.002):
+                pass
             pids = [worker.pid for worker in list(cluster.workers.values()) if worker.pid]
-            if pids:
+            if pids and not done.is_set():
                 killed.append(chance.choice(pids))
                 os.kill(killed[-1], signal.SIGKILL)
 
@@ -76,12 +78,56 @@ def test_workers_killed_at_random_lose_and_repeat_nothing_that_was_noted(order, 
     stain_on_cluster(order, run, "local:2")
     done.set()
     order.work.writer.declare(order.work.ct.grid)
-    assert killed
+    assert len(killed) >= 2
     np.testing.assert_array_equal(read_volume(order.work.writer.path)[:, :, :], painted_whole(order))
     with Journal.resume(journal_path(order.work.writer.path)) as journal:
         noted = [(entry["level"], *entry["at"]) for entry in journal.entries]
     assert len(noted) == len(set(noted))
     assert sum(level == 0 for level, *_ in noted) == len(order.work.plan.blocks()) == 12
+
+
+DEADLY = """
+import os, signal
+import numpy as np
+
+class Deadly:
+    \"\"\"An array whose reader is ended by the kernel, as for want of memory, while a file exists.\"\"\"
+
+    def __init__(self, array, flag):
+        self.array, self.flag, self.shape, self.dtype = array, flag, array.shape, array.dtype
+
+    def __getitem__(self, window):
+        if window[0].stop > 65 and window[2].stop > 128 and os.path.exists(self.flag):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.array[window]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_shards")
+def test_a_block_that_kills_its_workers_is_named_and_loses_nothing(order, tmp_path, monkeypatch):
+    order, run = order
+    expected = painted_whole(order)
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(cluster, "ATTEMPTS", 1)
+    from deadly import Deadly
+
+    flag = tmp_path / "too_little_memory"
+    flag.touch()
+    ct = replace(order.work.ct, array=Deadly(order.work.ct.array, str(flag)))
+    order = replace(order, work=replace(order.work, ct=ct))
+    with pytest.raises(MemoryError, match=r"workers died again and again on block .* want of memory: .*--resume"):
+        stain_on_cluster(order, run, "local:2")
+    run.journal.close()
+    flag.unlink()
+    journal = Journal.resume(journal_path(order.work.writer.path))
+    with Run(order.work.plan, go_on(order.work.writer.path, order.work.plan), journal) as again:
+        assert 0 < len(again.blocks) < 12
+        stain_on_cluster(order, again, "local:1")
+    order.work.writer.declare(order.work.ct.grid)
+    np.testing.assert_array_equal(read_volume(order.work.writer.path)[:, :, :], expected)
 
 
 @pytest.mark.slow

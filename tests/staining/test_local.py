@@ -142,6 +142,24 @@ def test_a_network_out_of_memory_is_told(paint_run, values, error):
 
 
 @pytest.mark.usefixtures("small_shards")
+def test_a_network_out_of_memory_loses_nothing(begin_run, stand_in, values):
+    work, run, out = begin_run(values)
+    calls = []
+
+    def painter(ct):
+        calls.append(ct)
+        if len(calls) > 400:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return stand_in.paint(ct)
+
+    with run, pytest.raises(MemoryError, match="ran out of memory"):
+        stain_here(work, run, [painter])
+    left = resumed(work, out, stand_in.paint)
+    assert 0 < len(left) < len(work.plan.blocks())
+    np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values))
+
+
+@pytest.mark.usefixtures("small_shards")
 def test_no_more_than_three_blocks_are_in_memory(begin_run, stand_in, values, monkeypatch):
     work, run, _ = begin_run(values)
     lock, alive, most = threading.Lock(), 0, 0
@@ -164,4 +182,32 @@ def test_no_more_than_three_blocks_are_in_memory(begin_run, stand_in, values, mo
     monkeypatch.setattr(Run, "finish_block", counted_finish)
     with run:
         stain_here(work, run, [stand_in.paint])
-    assert most <= 3
+    assert 1 < most <= 3
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_crash_costs_the_block_in_the_network_and_the_one_being_written(begin_run, stand_in, values, monkeypatch):
+    work, run, _ = begin_run(values)
+    paint, finish, at_risk, most = type(work).paint, Run.finish_block, 0, 0
+    lock, slow = threading.Lock(), threading.Event()
+
+    def counted_paint(self, block, values, painter):
+        nonlocal at_risk, most
+        with lock:
+            at_risk += 1
+            most = max(most, at_risk)
+        return paint(self, block, values, painter)
+
+    def slow_finish(self, block, facts):
+        nonlocal at_risk
+        slow.wait(0.2)
+        found = finish(self, block, facts)
+        with lock:
+            at_risk -= 1
+        return found
+
+    monkeypatch.setattr(type(work), "paint", counted_paint)
+    monkeypatch.setattr(Run, "finish_block", slow_finish)
+    with run:
+        stain_here(work, run, [stand_in.paint])
+    assert most == 2

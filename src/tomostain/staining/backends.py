@@ -5,9 +5,9 @@ A painter takes CT values (b, planes, y, x), float32, and gives sRGB (b, y, x, 3
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tomostain.learning.ranges import RGBRange
 from tomostain.learning.stainer import Stainer
+from tomostain.staining.native import compiler, with_kernel
 from tomostain.staining.winograd import OUT_PX, with_fewer_products
 from tomostain.staining.work import Paint
 
@@ -56,6 +57,16 @@ def torch_fp32(model: Stainer, sample: Sample) -> Paint:
 def winograd(model: Stainer, sample: Sample) -> Paint:
     """PyTorch, single precision, with fewer multiplications (Winograd's convolutions; ``winograd.py``)."""
     return _torch_painter(model, with_fewer_products(model.net))
+
+
+def native(model: Stainer, sample: Sample) -> Paint:
+    """The same in a C++ kernel that is compiled here (``native.py``)."""
+    return _torch_painter(model, with_kernel(model.net))
+
+
+def native_bf16(model: Stainer, sample: Sample) -> Paint:
+    """The same kernel with products of bfloat16, on processors that have it; sums and all else in single precision."""
+    return _torch_painter(model, with_kernel(model.net, half=True))
 
 
 def torch_bf16(model: Stainer, sample: Sample) -> Paint:
@@ -120,7 +131,7 @@ def _has_bf16(model: Stainer) -> bool:
 
 
 def _has_compiler(model: Stainer) -> bool:
-    return _on_cpu(model) and any(map(shutil.which, ("g++", "clang++")))
+    return _on_cpu(model) and compiler() is not None
 
 
 def _has_openvino(model: Stainer) -> bool:
@@ -131,7 +142,18 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
     {
         "torch": Backend(torch_fp32, 0.0, 0.0, lambda model: True),
         "winograd": Backend(winograd, 2.0, 0.02, _on_cpu, lattice=True, align=OUT_PX, remade=with_fewer_products),
-        "torch-bf16": Backend(torch_bf16, 16.0, 0.5, _has_bf16, asked_for=True),
+        "native": Backend(native, 2.0, 0.02, _has_compiler, lattice=True, align=OUT_PX, remade=with_kernel),
+        "native-bf16": Backend(
+            native_bf16,
+            255.0,
+            1.0,
+            lambda m: _has_compiler(m) and "avx512_bf16" in flags_of_processor(),
+            asked_for=True,
+            lattice=True,
+            align=OUT_PX,
+            remade=partial(with_kernel, half=True),
+        ),
+        "torch-bf16": Backend(torch_bf16, 16.0, 0.5, _has_bf16, asked_for=True, lattice=True),
         "compile": Backend(compiled, 2.0, 0.02, _has_compiler, lattice=True, one_shape=True),
         "compile-bf16": Backend(
             compiled_bf16,

@@ -27,7 +27,8 @@ def stain_here(work: Work, run: Run, painters: Sequence[Paint]) -> None:
     """Do all that is left of a run: read, paint and write overlap, and the pyramid grows with the blocks.
 
     Each painter (one for a CPU, one for each GPU) has a thread of its own. No more than ``UNDER_WAY`` blocks a painter
-    are in memory, which is what the prediction counts on. When something fails, what is under way is brought to its end
+    are in memory, which is what the prediction counts on, and a block is not painted before the last but one is noted,
+    so that a crash costs little. When something fails, what is under way is brought to its end
     and noted before the error is raised.
 
     Raises
@@ -71,14 +72,22 @@ def stain_here(work: Work, run: Run, painters: Sequence[Paint]) -> None:
         def build_later(shards: Sequence[Shard]) -> None:
             under_way.extend(writing.submit(build, shard) for shard in shards)
 
+        ahead: deque[tuple[Block, Future[Values]]] = deque()
+
+        def paint_next() -> None:
+            _wait(under_way, most=(UNDER_WAY - 1) * n - 1)
+            block, read = ahead.popleft()
+            painted = painting.submit(paint, block, read)
+            under_way.append(writing.submit(write, block, painted))
+
         try:
             build_later(run.due())
             for block in run.blocks:
-                _wait(under_way, most=UNDER_WAY * n - 1)
-                read = reading.submit(work.read, block)
-                painted = painting.submit(paint, block, read)
-                under_way.append(writing.submit(write, block, painted))
-                del read, painted
+                if len(ahead) == n:
+                    paint_next()
+                ahead.append((block, reading.submit(work.read, block)))
+            while ahead:
+                paint_next()
             _wait(under_way, most=0)
         except KeyboardInterrupt:
             for future in under_way:

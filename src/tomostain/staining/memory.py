@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import weakref
@@ -60,13 +61,14 @@ def predict(
     plan: Plan, network: int, ct_dtype: np.dtype[Any], *, painters: int = 1, program: int | None = None
 ) -> Memory:
     """The peak of a run on this machine; ``network`` is what one painter takes, in bytes."""
-    depth = plan.block_px[plan.cut.axis]
+    block = [min(size, n) for size, n in zip(plan.block_px, plan.cut.shape, strict=True)]
+    depth = block[plan.cut.axis]
     seen = math.prod(
         min(n, size + 2 * (plan.halo_px + plan.align_px))
         for n, size in zip(plan.plane_shape, (plan.block_px[a] for a in plan.cut.plane_axes), strict=True)
     )
     values = (depth + plan.planes - 1) * seen * ct_dtype.itemsize
-    colours = 3 * math.prod(plan.block_px)
+    colours = 3 * math.prod(block)
     shard = 3 * math.prod(shard_of(plan.cut.shape, plan.shard_px))
     return Memory(
         program=resident_bytes() if program is None else program,
@@ -96,6 +98,7 @@ def fit_plan(
     ValueError
         No plan fits; the least that would is told.
     """
+    _give_back_freed()
     program = resident_bytes()
     found: list[tuple[Plan, Memory]] = []
     halo, raster = model.halo_px, model.stride_px * backend.align
@@ -136,7 +139,9 @@ def _candidates(tile_px: tuple[int, int] | None, lattice: bool) -> Iterator[tupl
         return
     wide = SHARD_PX[1]
     if lattice:
-        for part in (1, 2, 4, 8):
+        for rows, columns in ((1, 1), (1, 2), (2, 2), (2, 4), (4, 4)):
+            yield (rows, columns), (rows * wide, columns * wide)
+        for part in (2, 4, 8):
             yield (1, 1), (wide // part, wide // part)
         return
     for rows, columns in ((4, 4), (2, 4), (2, 2), (1, 4), (1, 2), (1, 1)):
@@ -169,6 +174,14 @@ def resident_bytes() -> int:
     except OSError:
         return 512 * 2**20
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _give_back_freed() -> None:
+    """Hand freed memory back to the system, so that what this process holds is what it uses; glibc only."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return
 
 
 def available_bytes() -> int:

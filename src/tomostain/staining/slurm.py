@@ -89,7 +89,7 @@ def batch_script(slurm: Slurm, scheduler: str) -> str:
     lines = [
         "#!/bin/bash",
         *(f"#SBATCH --{line}" for line in asked),
-        f"export OMP_NUM_THREADS={slurm.cpus} OMP_WAIT_POLICY=PASSIVE",
+        f"export OMP_NUM_THREADS={slurm.cpus} OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1",
         *slurm.setup,
         "exec " + " ".join(worker),
     ]

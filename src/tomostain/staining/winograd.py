@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tomostain.staining.striped import in_strips
+
 OUT_PX, SEEN_PX = 4, 6
 """A Winograd cell: outputs along an axis, and inputs they are made from."""
 _FEWEST_CHANNELS = 128
@@ -49,22 +51,41 @@ _OUTPUT = (
 
 def with_fewer_products(net: nn.Module) -> nn.Module:
     """A copy of a network in which the layers that gain by it are computed in these ways."""
-    net = deepcopy(net).eval()
+    net = fold(net)
     for module in list(net.modules()):
         if isinstance(module, nn.Sequential):
-            _fold_norms(module)
             _phase(module)
-        if isinstance(module, nn.ReLU):
-            module.inplace = True
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
             if (
                 isinstance(child, nn.Conv2d)
-                and _is_plain(child)
+                and is_plain(child)
                 and min(child.in_channels, child.out_channels) >= _FEWEST_CHANNELS
             ):
                 setattr(module, name, Winograd(child))
+    return in_strips(net)
+
+
+def fold(net: nn.Module) -> nn.Module:
+    """A copy of a network with norms folded into convolutions, ReLUs in place, and rows of narrow heads apart."""
+    net = deepcopy(net).eval()
+    for module in list(net.modules()):
+        if isinstance(module, nn.Sequential):
+            _fold_norms(module)
+            for i, layer in enumerate(module):
+                if isinstance(layer, nn.Conv2d) and _is_narrow(layer):
+                    module[i] = RowByRow(layer)
+        if isinstance(module, nn.ReLU):
+            module.inplace = True
     return net
+
+
+def winograd_filters(conv: nn.Conv2d) -> Tensor:
+    """The transformed filters of a 3 x 3 convolution: (36, c, c')."""
+    make = torch.tensor(_FILTER, dtype=torch.float64)
+    weight = conv.weight.detach()
+    filters = torch.einsum("ia,ocab,jb->ijco", make, weight.double(), make)
+    return filters.reshape(-1, conv.in_channels, conv.out_channels).to(weight)
 
 
 class Winograd(nn.Module):
@@ -77,10 +98,8 @@ class Winograd(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        make = torch.tensor(_FILTER, dtype=torch.float64)
         weight = conv.weight.detach()
-        filters = torch.einsum("ia,ocab,jb->ijco", make, weight.double(), make)
-        self.register_buffer("filters", filters.reshape(-1, conv.in_channels, conv.out_channels).to(weight))
+        self.register_buffer("filters", winograd_filters(conv))
         into, back = (torch.tensor(table, dtype=torch.float64) for table in (_INPUT, _OUTPUT))
         self.register_buffer("to_cells", torch.kron(into, into).to(weight))
         self.register_buffer("from_cells", torch.kron(back, back).to(weight))
@@ -143,6 +162,34 @@ def _cells(seen: Tensor, row: int, first: int, last: int) -> Tensor:
     return seen.as_strided(size, (down, across, OUT_PX * across, 1), start)
 
 
+class RowByRow(nn.Module):
+    """A wide convolution of few outputs: each row of its filters makes channels of its own, which are added up after.
+
+    Processors compute outputs by sixteen; 3 colours waste the most of them, 7 x 3 row sums few.
+    """
+
+    rows: Tensor
+    bias: Tensor | None
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.outputs, inputs, self.size, _ = conv.weight.shape
+        rows = conv.weight.detach().permute(2, 0, 1, 3).reshape(self.size * self.outputs, inputs, 1, self.size)
+        self.register_buffer("rows", rows.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(b, c, y, x) -> (b, c', y, x), channels last."""
+        count, reach = image.shape[2], self.size // 2
+        padded = functional.pad(image, (reach,) * 4, mode="reflect")
+        lines = functional.conv2d(padded, self.rows)
+        lines = lines.view(len(image), self.size, self.outputs, *lines.shape[2:])
+        made = lines[:, 0, :, :count].contiguous(memory_format=torch.channels_last)
+        for i in range(1, self.size):
+            made += lines[:, i, :, i : i + count]
+        return made if self.bias is None else made.add_(self.bias[:, None, None])
+
+
 class Phased(nn.Module):
     """Each pixel repeated 2 x 2, then a 3 x 3 convolution with mirrored border, without making the repeated image.
 
@@ -192,13 +239,24 @@ def _phase(layers: nn.Sequential) -> None:
     """Enlargements by repetition and the convolutions behind them become one layer."""
     for i in range(len(layers) - 1):
         first, second = layers[i], layers[i + 1]
-        if not (isinstance(first, nn.Upsample) and first.mode == "nearest" and first.scale_factor == 2.0):
-            continue
-        if isinstance(second, nn.Conv2d) and _is_plain(second):
+        if is_doubling(first) and isinstance(second, nn.Conv2d) and is_plain(second):
             layers[i], layers[i + 1] = nn.Identity(), Phased(second)
 
 
-def _is_plain(conv: nn.Conv2d) -> bool:
+def is_doubling(layer: nn.Module) -> bool:
+    """Whether it repeats each pixel 2 x 2."""
+    return isinstance(layer, nn.Upsample) and layer.mode == "nearest" and layer.scale_factor == 2.0
+
+
+def is_plain(conv: nn.Conv2d) -> bool:
     """Whether it is a 3 x 3 convolution of stride 1 with mirrored border."""
     size = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
     return size == ((3, 3), (1, 1), (1, 1), (1, 1)) and conv.groups == 1 and conv.padding_mode == "reflect"
+
+
+def _is_narrow(conv: nn.Conv2d) -> bool:
+    """Whether it is a wide square convolution of stride 1 with mirrored border and few outputs."""
+    rows, columns = conv.kernel_size
+    plain = (conv.stride, conv.padding, conv.dilation) == ((1, 1), (rows // 2, rows // 2), (1, 1))
+    mirrored = conv.groups == 1 and conv.padding_mode == "reflect"
+    return rows == columns and rows >= 5 and conv.out_channels <= 4 and conv.in_channels >= 16 and plain and mirrored

@@ -1,0 +1,107 @@
+"""Stain one volume with one Dask worker and with two, each of one thread, and compare times and files.
+
+python benchmarks/staining_dask.py [--planes 4] [--size 1024] [--width 64] [--backend native]
+
+The network is the tile-exact ResNet-9; blocks are single files of 512 x 512 px. The time runs from the moment at which
+all workers have their network ready (imports and compiling are told apart) to the last file on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from tomostain.images.geometry import Grid
+from tomostain.images.ome_zarr import create_volume
+from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.ranges import CTRange
+from tomostain.learning.stainer import Stainer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--planes", type=int, default=4)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--backend", default="native")
+    parser.add_argument("--pairs", type=int, default=2)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        torch.manual_seed(0)
+        spec = NetSpec("resnet", {"width": asked.width, "norm": "batch", "skips": False})
+        model = Stainer(build_generator(spec, 1, 3).eval(), spec, CTRange(0.0, 255.0), "toluidine blue", 5.0)
+        model.save(home / "stainer")
+        noise = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((asked.size, asked.size)), 3)
+        plane = np.clip(128 + 600 * noise, 0, 255).astype(np.uint8)
+        shape = (asked.planes, asked.size, asked.size)
+        with create_volume(home / "ct.ome.zarr", Grid(shape, (5, 5, 5))) as writer:
+            writer[tuple(slice(0, n) for n in shape)] = np.stack([np.roll(plane, 7 * z) for z in range(asked.planes)])
+        (home / "probe.py").write_text(PROBE)
+        times, files = [], []
+        for workers in (1, 2) * asked.pairs:
+            out = home / str(len(times)) / "v.ome.zarr"
+            words = ["stain", str(home / "stainer"), str(home / "ct.ome.zarr"), str(out), "--cluster"]
+            memory_gib = 0.2 + 0.75 * workers  # tiles of 512 px for both
+            words += [f"local:{workers}", "--backend", asked.backend, "--memory-gib", str(memory_gib)]
+            done = subprocess.run(
+                [sys.executable, str(home / "probe.py"), *words],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                check=False,
+            )
+            if done.returncode:
+                print(done.stderr)
+                return 1
+            words = done.stdout.split()
+            times.append(float(words[words.index("seconds") + 1]))
+            found = (path for path in out.rglob("*") if path.is_file() and path.name != "run.json")
+            files.append({path.relative_to(out).as_posix(): path.read_bytes() for path in found})
+            tile = json.loads((out / "run.json").read_text())["results"]["tile_px"]
+            set_up = float(words[words.index("seconds") + 2])
+            print(f"{workers} worker(s): {times[-1]:.1f} s, tiles {tile}; set-up {set_up:.1f} s", flush=True)
+        one, two = sum(times[::2]), sum(times[1::2])
+        same = all(found == files[0] for found in files)
+        print(f"two workers: {one / two:.2f} x one; {'the same files' if same else 'FILES DIFFER'}")
+    return int(not same)
+
+
+PROBE = """
+import pickle, sys, time
+from contextlib import contextmanager
+from tomostain.cli import main
+from tomostain.staining import cluster
+
+connect = cluster.connected
+
+@contextmanager
+def timed(name, order):
+    connecting = time.perf_counter()
+    with connect(name, order) as client:
+        client.wait_for_workers(cluster.workers_of(name))
+        client.run(make_ready, pickle.dumps(order))
+        begun = time.perf_counter()
+        yield client
+        print("seconds", time.perf_counter() - begun, begun - connecting, flush=True)
+
+def make_ready(payload):
+    cluster._ready(payload)
+
+if __name__ == "__main__":
+    cluster.connected = timed
+    sys.exit(main())
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
