@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.nets.steady import SteadyConvolutions
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
@@ -170,3 +171,24 @@ def test_a_net_that_is_not_tile_exact_sees_the_plane_whole(rng):
     stainer, ct = fresh(norm="instance"), rng.uniform(0, 3, (1, 48, 48)).astype(np.float32)
     assert not stainer.tile_exact
     np.testing.assert_array_equal(stainer(ct, tile_px=16), stainer(ct, tile_px=None))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("inputs", "outputs", "kernel"), [(8, 8, 3), (8, 8, 1), (4, 3, 1)])
+def test_small_image_is_convolved_to_the_same_bits_as_a_large_one(inputs, outputs, kernel, threads):
+    before = torch.get_num_threads()
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(inputs, outputs, kernel).to(memory_format=torch.channels_last)
+    image = torch.randn(1, inputs, 200, 180).to(memory_format=torch.channels_last)
+    try:
+        torch.set_num_threads(threads)
+        with torch.inference_mode(), SteadyConvolutions():
+            whole = conv(image)
+            for rows, columns in ((20, 35), (50, 50), (64, 50), (96, 64)):
+                part = conv(
+                    image[:, :, 24 : 24 + rows, 32 : 32 + columns].contiguous(memory_format=torch.channels_last)
+                )
+                height, width = part.shape[-2:]
+                assert torch.equal(part, whole[:, :, 24 : 24 + height, 32 : 32 + width])
+    finally:
+        torch.set_num_threads(before)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tomostain.images.tiling import tiles
 from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.nets.steady import SteadyConvolutions
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.runs import write_text_atomically
 
@@ -126,8 +127,14 @@ class Stainer:
         rows, columns = ct.shape[1:]
         image = torch.from_numpy(self.prepared(ct))[None].to(self.device, memory_format=torch.channels_last)
         with torch.inference_mode():
-            painted: Tensor = self.net(image)[0, :, :rows, :columns]
+            painted = self.run(image)[0, :, :rows, :columns]
         return np.ascontiguousarray(painted.permute(1, 2, 0).float().cpu().numpy())
+
+    def run(self, image: Tensor) -> Tensor:
+        """The net on unit values (b, planes, y, x), each pixel with the same bits whatever the image's size."""
+        with SteadyConvolutions():
+            painted: Tensor = self.net(image)
+        return painted
 
     def paint_rgb(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         """Stain a tile as ``paint`` does: (planes, y, x) -> (y, x, 3) uint8, rounded half up."""

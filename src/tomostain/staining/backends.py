@@ -51,7 +51,7 @@ class Backend:
 
 def torch_fp32(model: Stainer, sample: Sample) -> Paint:
     """PyTorch, single precision, channels last: the reference that the others are held against."""
-    return _torch_painter(model, model.net)
+    return _torch_painter(model, model.run)
 
 
 def winograd(model: Stainer, sample: Sample) -> Paint:
