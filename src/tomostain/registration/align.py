@@ -233,7 +233,7 @@ def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, ho
 def _judged(target: Target, start: Start, bent: Fit, slide: Picture, scene: Scene, thickness: float) -> Registered:
     """Register each half of the slide again and see how far they part."""
     voxel = float(min(target.grid.spacing_um[1:]))
-    how = Schedule(4, in_plane_only=target.is_plane)
+    how = Schedule(4, in_plane_only=target.is_plane, keep_last=True)
     patch = bent.field.step_um / 2 if bent.field is not None else slide.spacing_um * 10
     half = [fit(scene, replace(slide, used=mask), bent.pose, bent.field, how) for mask in quality.halves(slide, patch)]
     points = slide.points_um.reshape(*slide.shape, 2)

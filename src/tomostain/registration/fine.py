@@ -66,6 +66,8 @@ class Schedule:
     curvature_spread: float = 0.5
     """Spread of an elastic field's second derivative times the slide's diagonal; smaller is stiffer."""
     in_plane_only: bool = False
+    keep_last: bool = False
+    """The last iteration is returned however it did: where a fit wanders off is then seen."""
 
 
 def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Schedule) -> Fit:
@@ -88,7 +90,8 @@ def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Sche
         if moved < 0.02 * slide.spacing_um:
             break
     last, _ = problem.linearise(pose, field, damping)
-    return last if best is None or last.gain > best.gain - 0.1 * abs(best.gain) else best
+    kept = how.keep_last or best is None or last.gain > best.gain - 0.1 * abs(best.gain)
+    return last if kept or best is None else best
 
 
 def plausible(axes: Float64, how: Schedule) -> Float64:

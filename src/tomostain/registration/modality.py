@@ -26,6 +26,8 @@ DENSEST = 2.0
 """Optical density past which a scanner sees black."""
 _METAL = 5.0
 """How many times as far as bone from marrow metal lies from both (titanium 9 at 38 keV, magnesium alloys below 3)."""
+_APART = 0.7
+"""Share of variance between two kinds from which they are two (0.64 for the halves of one bell curve)."""
 _SAMPLE = 200_000
 _FINEST_VOXELS = 3 * 10**8
 """Voxels that are held at once; a larger volume is averaged down."""
@@ -134,19 +136,31 @@ def _without_metal(values: Float32) -> Float32:
     found = _split(values)
     if found is None:
         return values
-    edge, gap = found
-    rest = values[values <= edge]
+    rest = values[values <= found.edge]
     below = _split(rest)
-    return rest if below is not None and gap > _METAL * below[1] else values
+    metal = below is not None and below.apart > _APART and found.gap > _METAL * below.gap
+    return rest if metal else values
 
 
-def _split(values: Float32) -> tuple[float, float] | None:
-    """Otsu's threshold (1979) of values (n,) and the distance of the two means; None where all are alike."""
+@dataclass(frozen=True)
+class _Split:
+    """Two kinds of values: the threshold between them, the distance of their means, their share of the variance."""
+
+    edge: float
+    gap: float
+    apart: float
+
+
+def _split(values: Float32) -> _Split | None:
+    """Otsu's two kinds (1979) of values (n,); None where all are alike."""
     if values.size < 100 or np.ptp(values) <= 0:
         return None
     edge = float(threshold_otsu(values, nbins=1024))  # type: ignore[no-untyped-call]
     low, high = values[values <= edge], values[values > edge]
-    return (edge, float(high.mean() - low.mean())) if low.size and high.size else None
+    if not (low.size and high.size):
+        return None
+    gap = float(high.mean() - low.mean())
+    return _Split(edge, gap, low.size * high.size / values.size**2 * gap**2 / float(values.var()))
 
 
 def read_stained(slide: Slide, spacing_um: float) -> Stained:
