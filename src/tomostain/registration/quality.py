@@ -21,7 +21,7 @@ WEIGHTS = (-4.4, 8.0, -3.0, 10.0)
 """Logistic weights: constant, detail, log of the halves' disagreement over the fitted pixel, lead in detail."""
 ACCEPTED = 0.5
 """Least probability of being right that is accepted."""
-ERROR_SCALE, ERROR_POWER = 1.0, 1.0
+ERROR_SCALE, ERROR_POWER = 1.15, 1.0
 """Expected TRE = scale x voxel x (disagreement / voxel) ** power."""
 LEAST_STAINED = 0.02
 """Least share of a slide that must differ from bare glass."""
