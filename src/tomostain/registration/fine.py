@@ -90,8 +90,9 @@ def fit(scene: Scene, slide: Picture, pose: Pose, field: Field | None, how: Sche
         if moved < 0.02 * slide.spacing_um:
             break
     last, _ = problem.linearise(pose, field, damping)
-    kept = how.keep_last or best is None or last.gain > best.gain - 0.1 * abs(best.gain)
-    return last if kept or best is None else best
+    if how.keep_last or best is None or last.gain > best.gain - 0.1 * abs(best.gain):
+        return last
+    return best
 
 
 def plausible(axes: Float64, how: Schedule) -> Float64:

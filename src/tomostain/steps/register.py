@@ -142,17 +142,18 @@ def read_reference(path: Path, spacing_um: tuple[float, ...] | None) -> Volume:
         Whatever is wrong with the volume, or an image without a pixel size.
     """
     flat = spacing_um is not None and len(spacing_um) == 2
-    if path.suffix.lower() not in (*_PICTURES, ".tif", ".tiff") or (not flat and path.suffix.lower() not in _PICTURES):
-        if spacing_um is None or not flat:
-            return check_ct(read_volume(path, spacing_um=spacing_um))
+    kind = path.suffix.lower()
+    if kind not in _PICTURES and not flat:
+        return check_ct(read_volume(path, spacing_um=spacing_um))
+    if spacing_um is None or not flat:
+        raise ValueError(f"{path.name} is one image and states no pixel size; pass --spacing-um y x")
+    if kind not in (*_PICTURES, ".tif", ".tiff"):
         ct = check_ct(read_volume(path, spacing_um=(max(spacing_um), *spacing_um)))
         if ct.shape[0] > 1:
             raise ValueError(f"{path.name} has {ct.shape[0]} planes; pass --spacing-um z y x, or a single plane")
         return ct
     if not path.is_file():
         raise FileNotFoundError(f"there is no image {path}")
-    if spacing_um is None or not flat:
-        raise ValueError(f"{path.name} is one image and states no pixel size; pass --spacing-um y x")
     try:
         values: npt.NDArray[Any] = read_grey(path)
     except ValueError:
