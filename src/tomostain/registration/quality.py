@@ -18,11 +18,12 @@ from tomostain.registration.modality import Float32, Float64
 from tomostain.registration.scene import Picture, Scene
 
 WEIGHTS = (-4.4, 8.0, -3.0, 10.0)
-"""Logistic weights: constant, detail, log of the halves' disagreement over the fitted pixel, lead in detail."""
+"""Logistic weights: constant, detail, log of the halves' disagreement over the fitted pixel, lead in detail. Set by hand
+between right and wrong placements of tuning phantoms and the three real pairs (docs/registration.md)."""
 ACCEPTED = 0.5
 """Least probability of being right that is accepted."""
 ERROR_SCALE, ERROR_POWER = 1.15, 1.0
-"""Expected TRE = scale x voxel x (disagreement / voxel) ** power."""
+"""Expected TRE = scale x voxel x (disagreement / voxel) ** power; fitted on twelve tuning slides (1.14, 0.99)."""
 LEAST_STAINED = 0.02
 """Least share of a slide that must differ from bare glass."""
 
@@ -58,7 +59,7 @@ class Score:
 
     @property
     def probability(self) -> float:
-        """Probability that the placement is right, calibrated on phantom cohorts."""
+        """How sure it is that the placement is right, 0 to 1; a score by ``WEIGHTS``, not a calibrated frequency."""
         return float(1 / (1 + np.exp(-np.clip(self.features @ np.asarray(WEIGHTS), -30, 30))))
 
     @property
