@@ -18,8 +18,10 @@ from tomostain.registration.modality import Float32, Float64
 from tomostain.registration.scene import Picture, Scene
 
 WEIGHTS = (-4.4, 8.0, -3.0, 10.0)
-"""Logistic weights: constant, detail, log of the halves' disagreement over the fitted pixel, lead in detail. Set by hand
-between right and wrong placements of tuning phantoms and the three real pairs (docs/registration.md)."""
+"""Logistic weights: constant, detail, log of the halves' disagreement over the fitted pixel, lead in detail.
+
+Set by hand between right and wrong placements of tuning phantoms and the three real pairs (docs/registration.md).
+"""
 ACCEPTED = 0.5
 """Least probability of being right that is accepted."""
 ERROR_SCALE, ERROR_POWER = 1.15, 1.0
