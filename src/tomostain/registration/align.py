@@ -14,14 +14,16 @@ from tomostain.registration.fine import Fit, Schedule, fit
 from tomostain.registration.modality import Float32, Float64, Stained, Target
 from tomostain.registration.scene import Picture, Scene, picture, slab_scene, volume_scene
 
-COARSE, ROUGH, MIDDLE, FINE = 30, 70, 140, 280
+COARSE, ROUGH, MIDDLE, FINE, FINEST = 30, 70, 140, 280, 600
 """Pixels along the diagonal of what slide and volume share, at each level."""
 SMOOTH = 12
 """Part of the diagonal over which structure counts as smooth where the plane is known."""
 SHRINKAGE = 0.05
 """Share by which sections shrink on average (Museyko et al. 2015: 3 to 9 % along and across the cut)."""
-_THICKNESSES_UM = (10.0, 25.0, 40.0, 60.0)
+_THICKNESSES_UM = (10.0, 20.0, 30.0, 40.0, 60.0)
 _LEAST_JACOBIAN = 0.2
+_SQUARES = (0.5, 1.5, 4.0)
+"""Steps of the elastic field along the edge of the squares that make halves of a slide."""
 _TILT_SLACK_DEG = 4.0
 
 
@@ -188,21 +190,13 @@ def _refine(target: Target, stained: Stained, known: Knowledge, now: Fit) -> tup
     scale = 1 / (1 - known.shrinkage)
     size = diagonal_um(target, stained, scale)
     how = Schedule(8, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
-    fine_um = size / FINE
     smooth = smooth_um(target, size)
-    slide = picture(stained, fine_um, smooth_um=smooth)
 
-    def scene(at: Fit, thickness: float) -> Scene:
+    def scene(at: Fit, thickness: float, um: float) -> Scene:
         if target.is_plane:
-            return volume_scene(target, fine_um, smooth_um=smooth)
-        return slab_scene(
-            target,
-            at.pose,
-            stained.extent_um,
-            spacing_um=fine_um,
-            thickness_um=thickness,
-            reach_um=4 * fine_um,
-        )
+            return volume_scene(target, um, smooth_um=smooth)
+        extent, reach = stained.extent_um, 4 * um
+        return slab_scene(target, at.pose, extent, spacing_um=um, thickness_um=thickness, reach_um=reach)
 
     thickness = known.thickness_um if known.thickness_um is not None else 30.0
     if known.elastic:
@@ -211,12 +205,14 @@ def _refine(target: Target, stained: Stained, known: Knowledge, now: Fit) -> tup
             level = picture(stained, size / part, smooth_um=evened)
             around = volume_scene(target, size / part, smooth_um=evened)
             now = unfolded(around, level, now, now.field or bend, replace(how, iterations=10))
-    if known.thickness_um is None and not target.is_plane:
-        once = replace(how, iterations=1)
-        thickness = max(_THICKNESSES_UM, key=lambda t: fit(scene(now, t), slide, now.pose, now.field, once).gain)
-    lattice = now.field.refined(stained.extent_um, size / 13 / scale) if now.field is not None else None
-    now = unfolded(scene(now, thickness), slide, now, lattice, how)
-    return now, slide, scene(now, thickness), thickness
+    for part, nodes, iterations in ((FINE, 13, 8), (FINEST, 18, 5)):
+        um, slide = size / part, picture(stained, size / part, smooth_um=smooth)
+        lattice = now.field.refined(stained.extent_um, size / nodes / scale) if now.field is not None else None
+        now = unfolded(scene(now, thickness, um), slide, now, lattice, replace(how, iterations=iterations))
+        if part == FINE and known.thickness_um is None and not target.is_plane:
+            details = {t: quality.explained_detail(now, scene(now, t, um), slide) for t in _THICKNESSES_UM}
+            thickness = max(details, key=lambda t: details[t])
+    return now, slide, scene(now, thickness, um), thickness
 
 
 def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, how: Schedule) -> Fit:
@@ -231,26 +227,40 @@ def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, ho
 
 
 def _judged(target: Target, start: Start, bent: Fit, slide: Picture, scene: Scene, thickness: float) -> Registered:
-    """Register each half of the slide again and see how far they part."""
+    """Register halves of the slide again and see how far they part."""
     voxel = float(min(target.grid.spacing_um[1:]))
-    how = Schedule(4, in_plane_only=target.is_plane, keep_last=True)
-    patch = bent.field.step_um / 2 if bent.field is not None else slide.spacing_um * 10
-    half = [fit(scene, replace(slide, used=mask), bent.pose, bent.field, how) for mask in quality.halves(slide, patch)]
     points = slide.points_um.reshape(*slide.shape, 2)
-    apart = np.linalg.norm(quality.placed(half[0], points) - quality.placed(half[1], points), axis=-1)
+    apart = _disagreement_um(scene, slide, bent, Schedule(4, in_plane_only=target.is_plane, keep_last=True))
     known = np.isfinite(bent.residual)
     folds = quality.jacobian(bent, points)
     score = quality.Score(
         ratio=bent.ratio,
         detail=quality.explained_detail(bent, scene, slide),
         margin=start.margin,
-        disagreement_um=float(np.median(apart[known])) if known.any() else float("inf"),
+        disagreement_um=float(apart[known].mean()) if known.any() else float("inf"),
         inside=bent.inside,
         voxel_um=voxel,
         fitted_um=slide.spacing_um,
     )
-    sure = quality.confidence(bent, apart.astype(np.float32), folds, voxel_um=voxel, spacing_um=slide.spacing_um)
-    return Registered(bent, start.flat, slide, score, sure, apart.astype(np.float32), folds, thickness, start.tried)
+    sure = quality.confidence(bent, apart, folds, voxel_um=voxel, spacing_um=slide.spacing_um)
+    return Registered(bent, start.flat, slide, score, sure, apart, folds, thickness, start.tried)
+
+
+def _disagreement_um(scene: Scene, slide: Picture, bent: Fit, how: Schedule) -> Float32:
+    """How far two halves of the slide part, (y, x) um: the geometric mean over chequerboards of several sizes.
+
+    Small squares tell how much noise there is, large ones how much a region hangs on what lies around it.
+    """
+    step = bent.field.step_um if bent.field is not None else slide.spacing_um * 20
+    points = slide.points_um.reshape(*slide.shape, 2)
+    logs = np.zeros(slide.shape)
+    for size in _SQUARES:
+        one, other = (
+            quality.placed(fit(scene, replace(slide, used=mask), bent.pose, bent.field, how), points)
+            for mask in quality.halves(slide, size * step)
+        )
+        logs += np.log(np.maximum(np.linalg.norm(one - other, axis=-1), 1e-3 * slide.spacing_um))
+    return np.exp(logs / len(_SQUARES)).astype(np.float32)
 
 
 def placement_of(done: Registered, stained: Stained) -> Placement:
