@@ -34,7 +34,7 @@ def specimen(seed, shape=(60, 120, 120)):
     return labels
 
 
-def truth(shape, *, tilt_deg=7.0, turn_deg=130.0, mirrored=True, depth=0.55, bend_um=15.0):
+def truth(shape, *, tilt_deg=7.0, turn_deg=130.0, mirrored=True, depth=0.55, bend_um=15.0, thickness_um=10.0):
     """A tilted, turned, shrunk and bent placement in a volume of this shape."""
     extent = np.asarray(shape) * VOXEL_UM
     tilt, turn = np.deg2rad([tilt_deg, turn_deg])
@@ -52,24 +52,29 @@ def truth(shape, *, tilt_deg=7.0, turn_deg=130.0, mirrored=True, depth=0.55, ben
         corner_um=tuple(corner),
         step_y_um=tuple(steps[0] * down),
         step_x_um=tuple(steps[1] * right),
-        thickness_um=10.0,
+        thickness_um=thickness_um,
         lattice_px=(max(pixels) - 1) / 5,
         displacement_um=bend.astype(np.float32),
     )
 
 
 def cut(seed=0, shape=(60, 120, 120), **how):
-    """Cut a slide out of a specimen."""
+    """Cut a slide out of a specimen; light is lost all through its thickness (Beer-Lambert)."""
     labels, placement = specimen(seed, shape), truth(shape, **how)
     rng = np.random.default_rng(seed + 1000)
     grid = Grid(shape, (VOXEL_UM,) * 3)
     ct = ndimage.gaussian_filter(VALUES[labels], 0.7) + 0.05 * rng.standard_normal(shape)
     pixels = np.stack(np.indices(placement.slide_shape), axis=-1).astype(np.float64)
-    at = np.round(grid.index_of(placement.slide_to_volume_um(pixels))).astype(int)
-    inside = np.all((at >= 0) & (at < shape), axis=-1)
-    at = np.where(inside[..., None], at, 0)
-    shown = np.where(inside, labels[at[..., 0], at[..., 1], at[..., 2]], 0)
-    rgb = COLOURS[shown] + rng.normal(0, 6, (*shown.shape, 3))
+    middle, normal = placement.slide_to_volume_um(pixels), np.cross(placement.step_y_um, placement.step_x_um)
+    half = (placement.thickness_um - 10.0) / 2
+    depths = np.linspace(-half, half, 1 + 2 * round(half / VOXEL_UM))
+    light = np.zeros((*placement.slide_shape, 3))
+    for depth in depths:
+        at = np.round(grid.index_of(middle + depth * normal / np.linalg.norm(normal))).astype(int)
+        inside = np.all((at >= 0) & (at < shape), axis=-1)
+        at = np.where(inside[..., None], at, 0)
+        light += np.log(COLOURS[np.where(inside, labels[at[..., 0], at[..., 1], at[..., 2]], 0)]) / len(depths)
+    rgb = np.exp(light) + rng.normal(0, 6, light.shape)
     rgb = np.clip(ndimage.gaussian_filter(rgb, (0.7, 0.7, 0)), 0, 255).astype(np.uint8)
     slide = Slide(rgb, Grid(rgb.shape[:2], (PIXEL_UM, PIXEL_UM)), name="slide.tif")
     return Cut(Volume(ct.astype(np.float32), grid, name="ct"), slide, placement)

@@ -63,6 +63,17 @@ def test_prior_is_enough_and_bounds_the_search(section):
     assert np.median(cutting.distance_um(placement_of(done, stained), section.truth)) < cutting.VOXEL_UM
 
 
+def test_a_thick_section_is_told_from_a_thin_one():
+    found = {}
+    for thickness_um in (10.0, 60.0):
+        made = cutting.cut(0, thickness_um=thickness_um)
+        target, stained = read_target(made.ct), read_stained(made.slide, cutting.VOXEL_UM)
+        near = Knowledge(prior=pose_of(made.truth, stained), within_um=30.0, within_deg=3.0)
+        found[thickness_um] = placement_of(align(target, stained, near), stained).thickness_um
+    assert found[10.0] <= 20.0
+    assert 30.0 <= found[60.0] <= 60.0
+
+
 @pytest.fixture(scope="module")
 def wrong(section):
     """The score of another specimen's slide."""
