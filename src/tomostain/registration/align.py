@@ -22,8 +22,10 @@ SHRINKAGE = 0.05
 """Share by which sections shrink on average (Museyko et al. 2015: 3 to 9 % along and across the cut)."""
 _THICKNESSES_UM = (10.0, 20.0, 30.0, 40.0, 60.0)
 _LEAST_JACOBIAN = 0.2
-_SQUARES = (0.5, 1.5, 4.0)
+_HALVES = (0.5, 1.5, 4.0)
 """Steps of the elastic field along the edge of the squares that make halves of a slide."""
+_FINEST_VOXELS = 0.8
+"""Voxels between the samples of the finest slab; closer ones tell nothing new."""
 _TILT_SLACK_DEG = 4.0
 
 
@@ -190,7 +192,7 @@ def _refine(target: Target, stained: Stained, known: Knowledge, now: Fit) -> tup
     scale = 1 / (1 - known.shrinkage)
     size = diagonal_um(target, stained, scale)
     how = Schedule(8, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
-    smooth = smooth_um(target, size)
+    smooth, least_um = smooth_um(target, size), _FINEST_VOXELS * min(target.grid.spacing_um[1:])
 
     def scene(at: Fit, thickness: float, um: float) -> Scene:
         if target.is_plane:
@@ -206,7 +208,8 @@ def _refine(target: Target, stained: Stained, known: Knowledge, now: Fit) -> tup
             around = volume_scene(target, size / part, smooth_um=evened)
             now = unfolded(around, level, now, now.field or bend, replace(how, iterations=10))
     for part, nodes, iterations in ((FINE, 13, 8), (FINEST, 18, 5)):
-        um, slide = size / part, picture(stained, size / part, smooth_um=smooth)
+        um = max(size / part, least_um)
+        slide = picture(stained, um, smooth_um=smooth)
         lattice = now.field.refined(stained.extent_um, size / nodes / scale) if now.field is not None else None
         now = unfolded(scene(now, thickness, um), slide, now, lattice, replace(how, iterations=iterations))
         if part == FINE and known.thickness_um is None and not target.is_plane:
@@ -254,13 +257,13 @@ def _disagreement_um(scene: Scene, slide: Picture, bent: Fit, how: Schedule) -> 
     step = bent.field.step_um if bent.field is not None else slide.spacing_um * 20
     points = slide.points_um.reshape(*slide.shape, 2)
     logs = np.zeros(slide.shape)
-    for size in _SQUARES:
+    for size in _HALVES:
         one, other = (
             quality.placed(fit(scene, replace(slide, used=mask), bent.pose, bent.field, how), points)
             for mask in quality.halves(slide, size * step)
         )
         logs += np.log(np.maximum(np.linalg.norm(one - other, axis=-1), 1e-3 * slide.spacing_um))
-    return np.exp(logs / len(_SQUARES)).astype(np.float32)
+    return np.exp(logs / len(_HALVES)).astype(np.float32)
 
 
 def placement_of(done: Registered, stained: Stained) -> Placement:
