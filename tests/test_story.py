@@ -10,11 +10,13 @@ import pytest
 from tomostain import runs
 from tomostain.cli import main
 from tomostain.images import read_volume
-from tomostain.steps.demo import DemoRecipe, demo
+from tomostain.steps.demo import DemoRecipe, _metrics, demo
 
 # The third specimen's titanium has values that two others do not; being told so is right, and not what is tested here.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*CT values that no training pixel had", "ignore:the volume's values run"
+    "ignore:.*CT values that no training pixel had",
+    "ignore:the volume's values run",
+    "ignore:the demo goes on without LPIPS",
 )
 
 
@@ -69,3 +71,9 @@ def test_demo_that_was_interrupted_goes_on_where_it_was(story, capsys):
     assert main(["demo", str(story), *words.split()]) == 0
     assert capsys.readouterr().out.strip() == str(story / "report.html")
     assert (story / "stainer" / "weights.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_without_the_weights_of_lpips_the_demo_goes_on_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOMOSTAIN_LPIPS", str(tmp_path))
+    with pytest.warns(UserWarning, match="without LPIPS"):
+        assert _metrics() == ("ssim", "psnr")

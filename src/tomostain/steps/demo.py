@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tomostain import runs
+from tomostain.learning.lpips import find_weights
 from tomostain.learning.recipe import SMALL
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import pair
@@ -37,7 +39,8 @@ class DemoRecipe:
 def demo(out: Path, *, recipe: DemoRecipe = DemoRecipe()) -> Path:
     """Tell the whole story on a small phantom cohort: specimens, pairs, training, scores, a stained volume, a report.
 
-    A demo that was interrupted goes on where it was when it is started again.
+    A demo that was interrupted goes on where it was when it is started again. Where the weights of LPIPS are not on
+    this machine it is scored without LPIPS, and a warning says so at the start.
 
     Parameters
     ----------
@@ -57,6 +60,7 @@ def demo(out: Path, *, recipe: DemoRecipe = DemoRecipe()) -> Path:
     if not 0 < recipe.held_out < recipe.specimens:
         raise ValueError(f"held_out must lie between 1 and {recipe.specimens - 1}, not {recipe.held_out}")
     out.mkdir(parents=True, exist_ok=True)
+    scoring = EvaluateRecipe(metrics=_metrics())
     cohort, pairs, stainer = out / "cohort", out / "pairs", out / "stainer"
     evaluation, stained, page = out / "evaluation", out / "stained.ome.zarr", out / "report.html"
     if not runs.is_complete(cohort):
@@ -72,10 +76,21 @@ def demo(out: Path, *, recipe: DemoRecipe = DemoRecipe()) -> Path:
         )
         train(pairs, stainer, recipe=learning)
     if not runs.is_complete(evaluation):
-        evaluate(stainer, pairs, evaluation, recipe=EvaluateRecipe())
+        evaluate(stainer, pairs, evaluation, recipe=scoring)
     volume = cohort / specimens[-1]["ct"]
     if not runs.is_complete(stained):
         stain(stainer, volume, stained)
     if not runs.is_complete(page):
         report(page, stainer=stainer, evaluation=evaluation, pairs=pairs, stained=stained, recipe=ReportRecipe())
     return page
+
+
+def _metrics() -> tuple[str, ...]:
+    """The usual metrics; LPIPS only where its weights are on this machine."""
+    usual = EvaluateRecipe()
+    try:
+        find_weights(usual.lpips_net, usual.lpips_folder)
+    except FileNotFoundError as error:
+        warnings.warn(f"the demo goes on without LPIPS. {error}", stacklevel=3)
+        return tuple(name for name in usual.metrics if name != "lpips")
+    return usual.metrics
