@@ -51,7 +51,7 @@ def main() -> int:
         for workers in (1, 2) * asked.pairs:
             out = home / str(len(times)) / "v.ome.zarr"
             words = ["stain", str(home / "stainer"), str(home / "ct.ome.zarr"), str(out), "--cluster"]
-            memory_gib = 0.2 + 0.75 * workers  # tiles of 512 px for both
+            memory_gib = 0.35 + 0.6 * workers  # the same tiles for both
             words += [f"local:{workers}", "--backend", asked.backend, "--memory-gib", str(memory_gib)]
             done = subprocess.run(
                 [sys.executable, str(home / "probe.py"), *words],
