@@ -24,8 +24,8 @@ _THICKNESSES_UM = (10.0, 20.0, 30.0, 40.0, 60.0)
 _LEAST_JACOBIAN = 0.2
 _HALVES = (0.5, 1.5, 4.0)
 """Steps of the elastic field along the edge of the squares that make halves of a slide."""
-_FINEST_VOXELS = 0.8
-"""Voxels between the samples of the finest slab; closer ones tell nothing new."""
+_FINEST_SAMPLE = 0.8
+"""Least distance between the samples of a slab, in voxels; closer ones tell nothing new."""
 _TILT_SLACK_DEG = 4.0
 
 
@@ -192,7 +192,7 @@ def _refine(target: Target, stained: Stained, known: Knowledge, now: Fit) -> tup
     scale = 1 / (1 - known.shrinkage)
     size = diagonal_um(target, stained, scale)
     how = Schedule(8, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
-    smooth, least_um = smooth_um(target, size), _FINEST_VOXELS * min(target.grid.spacing_um[1:])
+    smooth, least_um = smooth_um(target, size), _FINEST_SAMPLE * min(target.grid.spacing_um[1:])
 
     def scene(at: Fit, thickness: float, um: float) -> Scene:
         if target.is_plane:
