@@ -7,10 +7,19 @@ from torch import nn
 
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.staining import native, striped
+from tomostain.staining.backends import flags_of_processor
 from tomostain.staining.native import Kernel, compiler, with_kernel
 from tomostain.staining.winograd import RowByRow, with_fewer_products
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler is here")
+
+needs_vnni = pytest.mark.skipif("avx512_vnni" not in flags_of_processor(), reason="the processor has no avx512_vnni")
+needs_bf16 = pytest.mark.skipif("avx512_bf16" not in flags_of_processor(), reason="the processor has no avx512_bf16")
+FAST = [
+    pytest.param("half", 0.03, marks=[needs_compiler, needs_bf16]),
+    pytest.param("byte", 0.12, marks=[needs_compiler, needs_vnni]),
+]
+"""Kinds of products, and the share of the spread of a convolution's result that their error may have."""
 
 
 def random_image(channels, size, batch=2):
@@ -31,6 +40,37 @@ def test_the_kernel_is_the_convolution(size, doubled):
     np.testing.assert_allclose(Kernel(conv, doubled=doubled, positive=True)(image), whole.relu(), atol=5e-5)
     sums = torch.ones_like(whole)
     np.testing.assert_allclose(Kernel(conv, doubled=doubled).add_to(sums, image), whole + 1.0, atol=5e-5)
+
+
+@pytest.mark.parametrize(("products", "share"), FAST)
+@pytest.mark.parametrize("doubled", [False, True])
+def test_faster_products_differ_by_little(products, share, doubled):
+    image = random_image(96, (13, 30))
+    conv = nn.Conv2d(96, 64, 3, padding=1, padding_mode="reflect").requires_grad_(False)
+    whole = conv(nn.Upsample(scale_factor=2.0, mode="nearest")(image) if doubled else image)
+    off = Kernel(conv, doubled=doubled, products=products)(image) - whole
+    assert 0 < off.std() < share * whole.std()
+    assert off.mean().abs() < 0.1 * off.std()  # no bias
+
+
+@pytest.mark.parametrize(("products", "share"), FAST)
+def test_faster_products_of_nothing_are_the_bias(products, share):
+    conv = nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect").requires_grad_(False)
+    conv.weight[7] = 0.0  # a filter of zeros has no scale of its own
+    image = torch.zeros(1, 64, 9, 11).to(memory_format=torch.channels_last)
+    made = Kernel(conv, products=products)(image)
+    assert torch.equal(made, conv.bias[:, None, None].expand(1, -1, 9, 11))
+    assert torch.isfinite(Kernel(conv, products=products)(image + 1.0)).all()
+
+
+@pytest.mark.parametrize(("products", "share"), FAST)
+def test_faster_products_of_a_cell_depend_on_no_other_cell(products, share):
+    conv = nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect").requires_grad_(False)
+    image, layer = random_image(64, (40, 48), batch=1), Kernel(conv, products=products)
+    loud = image.clone()
+    loud[:, :, :, 24:] *= 100.0
+    assert torch.equal(layer(image)[..., :20], layer(loud)[..., :20])
+    assert torch.equal(layer(image[:, :, 8:32, 12:40])[:, :, 4:-4, 4:-4], layer(image)[:, :, 12:28, 16:36])
 
 
 @needs_compiler

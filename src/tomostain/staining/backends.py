@@ -66,7 +66,12 @@ def native(model: Stainer, sample: Sample) -> Paint:
 
 def native_bf16(model: Stainer, sample: Sample) -> Paint:
     """The same kernel with products of bfloat16, on processors that have it; sums and all else in single precision."""
-    return _torch_painter(model, with_kernel(model.net, half=True))
+    return _torch_painter(model, with_kernel(model.net, "half"))
+
+
+def native_int8(model: Stainer, sample: Sample) -> Paint:
+    """The same kernel with products of 8-bit integers, scaled cell by cell, on processors with avx512_vnni."""
+    return _torch_painter(model, with_kernel(model.net, "byte"))
 
 
 def torch_bf16(model: Stainer, sample: Sample) -> Paint:
@@ -151,7 +156,17 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
             asked_for=True,
             lattice=True,
             align=OUT_PX,
-            remade=partial(with_kernel, half=True),
+            remade=partial(with_kernel, products="half"),
+        ),
+        "native-int8": Backend(
+            native_int8,
+            255.0,
+            1.0,
+            lambda m: _has_compiler(m) and "avx512_vnni" in flags_of_processor(),
+            asked_for=True,
+            lattice=True,
+            align=OUT_PX,
+            remade=partial(with_kernel, products="byte"),
         ),
         "torch-bf16": Backend(torch_bf16, 16.0, 0.5, _has_bf16, asked_for=True, lattice=True),
         "compile": Backend(compiled, 2.0, 0.02, _has_compiler, lattice=True, one_shape=True),

@@ -25,28 +25,9 @@ OUT_PX, SEEN_PX = 4, 6
 _FEWEST_CHANNELS = 128
 _CELLS_AT_ONCE = 256
 """Cells whose transforms are in memory at once: small enough for the processor's caches."""
-_INPUT = (
-    (4.0, 0.0, -5.0, 0.0, 1.0, 0.0),
-    (0.0, -4.0, -4.0, 1.0, 1.0, 0.0),
-    (0.0, 4.0, -4.0, -1.0, 1.0, 0.0),
-    (0.0, -2.0, -1.0, 2.0, 1.0, 0.0),
-    (0.0, 2.0, -1.0, -2.0, 1.0, 0.0),
-    (0.0, 4.0, 0.0, -5.0, 0.0, 1.0),
-)
-_FILTER = (
-    (1 / 4, 0.0, 0.0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
-    (0.0, 0.0, 1.0),
-)
-_OUTPUT = (
-    (1.0, 1.0, 1.0, 1.0, 1.0, 0.0),
-    (0.0, 1.0, -1.0, 2.0, -2.0, 0.0),
-    (0.0, 1.0, 1.0, 4.0, 4.0, 0.0),
-    (0.0, 1.0, -1.0, 8.0, -8.0, 1.0),
-)
+_POINTS, _POINTS_DOUBLED = (0.625, 1.5), (1.0, 2.0)
+"""Filters and cells are polynomials, evaluated at 0, at these points, at their negatives and at infinity. The usual 1 and
+2 make the rounding of products twice as large; with 1, a product of each pixel repeated vanishes."""
 
 
 def with_fewer_products(net: nn.Module) -> nn.Module:
@@ -80,12 +61,27 @@ def fold(net: nn.Module) -> nn.Module:
     return net
 
 
-def winograd_filters(conv: nn.Conv2d) -> Tensor:
-    """The transformed filters of a 3 x 3 convolution: (36, c, c')."""
-    make = torch.tensor(_FILTER, dtype=torch.float64)
+def winograd_filters(conv: nn.Conv2d, *, doubled: bool = False) -> Tensor:
+    """The transformed filters of a 3 x 3 convolution, of an image or of its pixels repeated 2 x 2: (36, c, c')."""
+    _, make, _ = _transforms(*(_POINTS_DOUBLED if doubled else _POINTS))
     weight = conv.weight.detach()
     filters = torch.einsum("ia,ocab,jb->ijco", make, weight.double(), make)
     return filters.reshape(-1, conv.in_channels, conv.out_channels).to(weight)
+
+
+def _transforms(near: float, far: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What a line of a cell, of a filter and of products is multiplied with: (6, 6), (6, 3) and (4, 6), float64."""
+    finite = torch.tensor([0.0, near, -near, far, -far], dtype=torch.float64)
+    a, b = near**2, far**2
+    into = [[a * b, 0.0, -a - b, 0.0, 1.0, 0.0]]
+    into += [[0.0, -p * b, -b, p, 1.0, 0.0] for p in (near, -near)]
+    into += [[0.0, -p * a, -a, p, 1.0, 0.0] for p in (far, -far)]
+    into += [[0.0, a * b, 0.0, -a - b, 0.0, 1.0]]
+    apart = finite[:, None] - finite + torch.eye(5, dtype=torch.float64)
+    filters = finite[:, None] ** torch.arange(3) / apart.prod(dim=1, keepdim=True)
+    at_infinity = torch.eye(4, dtype=torch.float64)
+    back = torch.cat([finite ** torch.arange(4)[:, None], at_infinity[:, -1:]], dim=1)
+    return torch.tensor(into, dtype=torch.float64), torch.cat([filters, at_infinity[-1:, 1:]]), back
 
 
 class Winograd(nn.Module):
@@ -100,7 +96,7 @@ class Winograd(nn.Module):
         super().__init__()
         weight = conv.weight.detach()
         self.register_buffer("filters", winograd_filters(conv))
-        into, back = (torch.tensor(table, dtype=torch.float64) for table in (_INPUT, _OUTPUT))
+        into, _, back = _transforms(*_POINTS)
         self.register_buffer("to_cells", torch.kron(into, into).to(weight))
         self.register_buffer("from_cells", torch.kron(back, back).to(weight))
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
