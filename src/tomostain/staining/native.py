@@ -4,7 +4,7 @@
 (``native.cpp``) keeps a group of cells in the caches from transform to transform, mirrors the border and adds bias and
 ReLU on the way. Enlargement by repetition is read in place, and 11 of 36 products vanish in it.
 
-The products are of single precision, of bfloat16, or of 8-bit integers. For these each of a cell's 36 transformed pixels
+Products are of single precision, of bfloat16, or of 8-bit integers. For these each of a cell's 36 transformed pixels
 is scaled by its own largest value, and each product's filters by theirs, so that nothing is calibrated on other data
 and no cell's rounding depends on another's; sums are exact integers.
 """

@@ -26,7 +26,7 @@ _FEWEST_CHANNELS = 128
 _CELLS_AT_ONCE = 256
 """Cells whose transforms are in memory at once: small enough for the processor's caches."""
 _POINTS, _POINTS_DOUBLED = (0.625, 1.5), (1.0, 2.0)
-"""Filters and cells are polynomials, evaluated at 0, at these points, at their negatives and at infinity. The usual 1 and
+"""Filters and cells are polynomials, evaluated at 0, at these points, their negatives and infinity. The usual 1 and
 2 make the rounding of products twice as large; with 1, a product of each pixel repeated vanishes."""
 
 
