@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from tomostain.learning.nets.resnet import ResidualBlock
 from tomostain.staining.striped import in_strips
-from tomostain.staining.winograd import fold, is_doubling, is_plain, winograd_filters
+from tomostain.staining.winograd import fold, is_doubling, is_plain, winograd_filters, without_copies
 
 _SOURCE = Path(__file__).with_name("native.cpp")
 _FEWEST_CHANNELS = 64
@@ -83,7 +83,7 @@ def with_kernel(net: nn.Module, products: Products = "single") -> nn.Module:
         for name, child in list(module.named_children()):
             if isinstance(child, ResidualBlock) and isinstance(_last(child), Kernel):
                 setattr(module, name, Added(child))
-    return in_strips(net, half=products != "single")
+    return in_strips(without_copies(net), half=products != "single")
 
 
 class Kernel(nn.Module):

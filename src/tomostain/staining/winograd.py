@@ -11,6 +11,7 @@ Sums are made in another order, which moves a colour value by less than 1 of 255
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -44,7 +45,7 @@ def with_fewer_products(net: nn.Module) -> nn.Module:
                 and min(child.in_channels, child.out_channels) >= _FEWEST_CHANNELS
             ):
                 setattr(module, name, Winograd(child))
-    return in_strips(net)
+    return in_strips(without_copies(net))
 
 
 def fold(net: nn.Module) -> nn.Module:
@@ -58,6 +59,15 @@ def fold(net: nn.Module) -> nn.Module:
                     module[i] = RowByRow(layer)
         if isinstance(module, nn.ReLU):
             module.inplace = True
+    return net
+
+
+def without_copies(net: nn.Module) -> nn.Module:
+    """The network itself, with each convolution of mirrored border replaced by one that pads bands only."""
+    for module in [module for module in net.modules() if not isinstance(module, Mirrored)]:
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d) and child.padding_mode == "reflect" and isinstance(child.padding, tuple):
+                setattr(module, name, Mirrored(child))
     return net
 
 
@@ -158,27 +168,65 @@ def _cells(seen: Tensor, row: int, first: int, last: int) -> Tensor:
     return seen.as_strided(size, (down, across, OUT_PX * across, 1), start)
 
 
+class Mirrored(nn.Module):
+    """A convolution with mirrored border: what touches it is computed on bands, no image is padded whole."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(b, c, y, x) -> (b, c', y', x'), channels last."""
+        conv = self.conv
+        reach = tuple(int(n) for n in conv.padding)
+        if min(image.shape[2:]) < 2 * max(conv.kernel_size):
+            return self._padded(image, (reach[1], reach[1], reach[0], reach[0]))
+        made = functional.conv2d(image, conv.weight, conv.bias, conv.stride, reach, conv.dilation, conv.groups)
+        for axis in (2, 3):
+            size, step, pad = image.shape[axis], conv.stride[axis - 2], reach[axis - 2]
+            seen = conv.dilation[axis - 2] * (conv.kernel_size[axis - 2] - 1) + 1
+            first, last = -(-pad // step), -(-(size + pad - seen + 1) // step)
+            fill = [reach[1], reach[1], reach[0], reach[0]]
+            near, far = (2, 3) if axis == 2 else (0, 1)
+            if first:
+                band = image.narrow(axis, 0, step * (first - 1) - pad + seen)
+                made.narrow(axis, 0, first).copy_(self._padded(band, _but(fill, far)))
+            if last < made.shape[axis]:
+                band = image.narrow(axis, step * last - pad, size - step * last + pad)
+                made.narrow(axis, last, made.shape[axis] - last).copy_(self._padded(band, _but(fill, near)))
+        return made
+
+    def _padded(self, image: Tensor, fill: Sequence[int]) -> Tensor:
+        conv, padded = self.conv, functional.pad(image, tuple(fill), mode="reflect")
+        return functional.conv2d(padded, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
+
+
+def _but(fill: Sequence[int], place: int) -> list[int]:
+    """The same padding, none at one side."""
+    return [0 if i == place else n for i, n in enumerate(fill)]
+
+
 class RowByRow(nn.Module):
     """A wide convolution of few outputs: each row of its filters makes channels of its own, which are added up after.
 
     Processors compute outputs by sixteen; 3 colours waste the most of them, 7 x 3 row sums few.
     """
 
-    rows: Tensor
     bias: Tensor | None
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.outputs, inputs, self.size, _ = conv.weight.shape
         rows = conv.weight.detach().permute(2, 0, 1, 3).reshape(self.size * self.outputs, inputs, 1, self.size)
-        self.register_buffer("rows", rows.contiguous(memory_format=torch.channels_last))
+        lines = nn.Conv2d(inputs, len(rows), (1, self.size), 1, (0, self.size // 2), bias=False, padding_mode="reflect")
+        lines.weight = nn.Parameter(rows.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.lines = Mirrored(lines)
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
 
     def forward(self, image: Tensor) -> Tensor:
         """(b, c, y, x) -> (b, c', y, x), channels last."""
         count, reach = image.shape[2], self.size // 2
-        padded = functional.pad(image, (reach,) * 4, mode="reflect")
-        lines = functional.conv2d(padded, self.rows)
+        lines = functional.pad(self.lines(image), (0, 0, reach, reach), mode="reflect")
         lines = lines.view(len(image), self.size, self.outputs, *lines.shape[2:])
         made = lines[:, 0, :, :count].contiguous(memory_format=torch.channels_last)
         for i in range(1, self.size):
