@@ -14,7 +14,8 @@ from tomostain.learning.stainer import Stainer
 from tomostain.staining.backends import BACKENDS
 from tomostain.staining.blocks import choose_cut, plan_blocks
 from tomostain.staining.choose import choose_backend
-from tomostain.staining.winograd import OUT_PX, Phased, Winograd, with_fewer_products
+from tomostain.staining.inference import Phased
+from tomostain.staining.winograd import OUT_PX, Winograd, with_fewer_products
 from tomostain.staining.work import Work
 
 
@@ -77,14 +78,6 @@ def test_winograds_convolution_is_the_convolution(size):
     conv = torch.nn.Conv2d(20, 24, 3, padding=1, padding_mode="reflect").requires_grad_(False)
     image = torch.randn(2, 20, *size)
     np.testing.assert_allclose(Winograd(conv)(image), conv(image), atol=2e-5)
-
-
-def test_phases_are_repetition_and_convolution():
-    torch.manual_seed(0)
-    conv = torch.nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect").requires_grad_(False)
-    image = torch.randn(2, 6, 7, 9)
-    whole = torch.nn.Sequential(torch.nn.Upsample(scale_factor=2.0, mode="nearest"), conv)(image)
-    np.testing.assert_allclose(Phased(conv)(image), whole, atol=2e-6)
 
 
 @pytest.mark.parametrize(

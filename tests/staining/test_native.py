@@ -9,7 +9,7 @@ from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.staining import native, striped
 from tomostain.staining.backends import flags_of_processor
 from tomostain.staining.native import Kernel, compiler, with_kernel
-from tomostain.staining.winograd import Mirrored, RowByRow, with_fewer_products
+from tomostain.staining.winograd import with_fewer_products
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler is here")
 
@@ -84,22 +84,6 @@ def test_the_kernel_gives_the_same_bytes_with_any_number_of_threads(threads):
         assert torch.equal(layer(image), expected)
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("size", [(8, 9), (14, 15), (40, 60), (41, 61)])
-@pytest.mark.parametrize(("seen", "step"), [((3, 3), 1), ((3, 3), 2), ((7, 7), 1), ((5, 5), 3), ((1, 7), 1)])
-def test_a_convolution_with_mirrored_bands_is_the_convolution(size, seen, step):
-    padding = tuple(n // 2 for n in seen)
-    conv = nn.Conv2d(8, 6, seen, step, padding, padding_mode="reflect").requires_grad_(False)
-    image = random_image(8, size)
-    np.testing.assert_allclose(Mirrored(conv)(image), conv(image), atol=2e-6)
-
-
-@pytest.mark.parametrize("size", [5, 7])
-def test_row_by_row_is_the_convolution(size):
-    conv = nn.Conv2d(20, 3, size, padding=size // 2, padding_mode="reflect").requires_grad_(False)
-    image = random_image(20, (19, 23))
-    np.testing.assert_allclose(RowByRow(conv)(image), conv(image), atol=2e-5)
 
 
 @needs_compiler

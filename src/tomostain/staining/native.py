@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from tomostain.learning.nets.resnet import ResidualBlock
+from tomostain.staining.inference import fold, is_doubling, is_plain, without_copies
 from tomostain.staining.striped import in_strips
-from tomostain.staining.winograd import fold, is_doubling, is_plain, winograd_filters, without_copies
+from tomostain.staining.winograd import winograd_filters
 
 _SOURCE = Path(__file__).with_name("native.cpp")
 _FEWEST_CHANNELS = 64
