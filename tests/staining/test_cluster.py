@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -22,6 +24,7 @@ from tomostain.staining.journal import Journal
 from tomostain.staining.run import Run, begin, go_on, journal_path
 from tomostain.staining.slurm import Slurm, batch_script, read_slurm
 from tomostain.staining.work import Work
+from tomostain.staining.workers import QUIET, THREADS, as_environment
 
 
 @pytest.fixture
@@ -163,6 +166,30 @@ def test_the_slurm_script_asks_for_what_the_file_says(tmp_path):
     assert script.index("module load cuda") < len(script) - 1
     assert script[-1].startswith("exec srun --kill-on-bad-exit=0 python3 -m distributed.cli.dask_worker tcp://10.0.0.1")
     assert "--nanny" in script[-1]
+    assert f"--nthreads {THREADS} " in script[-1]
+
+
+def worker_settings():
+    import dask
+
+    return {name: dask.config.get(name) for name in QUIET}
+
+
+@pytest.mark.slow
+def test_workers_do_not_watch_themselves():
+    with cluster.connected("local:1", None) as client:
+        client.wait_for_workers(1)
+        assert list(client.run(worker_settings).values()) == [dict(QUIET)]
+
+
+@pytest.mark.slow
+def test_the_slurm_script_tells_workers_the_same():
+    told = dict(word.split("=") for word in as_environment(QUIET).split())
+    ask = "import dask.config, sys; print([str(dask.config.get(name)) for name in sys.argv[1:]])"
+    done = subprocess.run([sys.executable, "-c", ask, *QUIET], env={**os.environ, **told}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([str(value) for value in QUIET.values()])
+    script = batch_script(Slurm(), "tcp://10.0.0.1:8786").splitlines()
+    assert f"export {as_environment(QUIET)}" in script
 
 
 def test_a_slurm_file_with_a_slip_is_refused(tmp_path):

@@ -33,11 +33,10 @@ from tomostain.staining.local import told_out_of_memory
 from tomostain.staining.run import Run
 from tomostain.staining.slurm import batch_script, cancel, read_slurm, submit
 from tomostain.staining.work import RESUME, Facts, Paint, Work
+from tomostain.staining.workers import QUIET, THREADS
 
 ATTEMPTS = 4
 """Times that a task whose workers died (each time several of them) is handed out."""
-THREADS = 2
-"""Tasks of a worker at once: while one paints, the other reads or writes."""
 _WAIT_S = 120
 
 
@@ -168,8 +167,10 @@ def connected(cluster: str, order: Order) -> Iterator[Any]:
         The scheduler does not answer, or Slurm refuses the workers' job.
     """
     distributed: Any = require("distributed", extra="cluster")
+    dask: Any = require("dask", extra="cluster")
     if cluster.startswith("local:"):
         with (
+            dask.config.set(QUIET),
             distributed.LocalCluster(
                 n_workers=workers_of(cluster),
                 threads_per_worker=THREADS,
@@ -191,6 +192,7 @@ def connected(cluster: str, order: Order) -> Iterator[Any]:
     else:
         slurm = read_slurm(Path(cluster))
         with (
+            dask.config.set(QUIET),
             distributed.LocalCluster(
                 n_workers=0, host=None, interface=slurm.interface, dashboard_address=None, protocol="tcp://"
             ) as scheduler,

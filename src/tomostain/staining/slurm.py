@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from tomostain._imports import nearest
+from tomostain.staining.workers import QUIET, THREADS, as_environment
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def batch_script(slurm: Slurm, scheduler: str) -> str:
     worker = [
         "srun --kill-on-bad-exit=0",
         f"{slurm.python} -m distributed.cli.dask_worker {scheduler}",
-        "--nthreads 1 --nworkers 1 --nanny --death-timeout 300",
+        f"--nthreads {THREADS} --nworkers 1 --nanny --death-timeout 300",
         f"--memory-limit {slurm.memory_gib}GiB",
         *([f"--interface {slurm.interface}"] if slurm.interface else []),
     ]
@@ -90,6 +91,7 @@ def batch_script(slurm: Slurm, scheduler: str) -> str:
         "#!/bin/bash",
         *(f"#SBATCH --{line}" for line in asked),
         f"export OMP_NUM_THREADS={slurm.cpus} OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1",
+        f"export {as_environment(QUIET)}",
         *slurm.setup,
         "exec " + " ".join(worker),
     ]
