@@ -186,7 +186,8 @@ def test_workers_do_not_watch_themselves():
 def test_the_slurm_script_tells_workers_the_same():
     told = dict(word.split("=") for word in as_environment(QUIET).split())
     ask = "import dask.config, sys; print([str(dask.config.get(name)) for name in sys.argv[1:]])"
-    done = subprocess.run([sys.executable, "-c", ask, *QUIET], env={**os.environ, **told}, capture_output=True, text=True, check=True)
+    command, environment = [sys.executable, "-c", ask, *QUIET], {**os.environ, **told}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([str(value) for value in QUIET.values()])
     script = batch_script(Slurm(), "tcp://10.0.0.1:8786").splitlines()
     assert f"export {as_environment(QUIET)}" in script
