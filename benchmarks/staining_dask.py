@@ -1,6 +1,6 @@
 """Stain one volume with one Dask worker and with two, each of one thread, and compare times and files.
 
-python benchmarks/staining_dask.py [--planes 4] [--size 1024] [--width 64] [--backend native]
+python benchmarks/staining_dask.py [--planes 4] [--size 2048] [--width 64] [--backend native]
 
 The network is the tile-exact ResNet-9; blocks are single files of 512 x 512 px. The time runs from the moment at which
 all workers have their network ready (imports and compiling are told apart) to the last file on disk.
@@ -30,7 +30,7 @@ from tomostain.learning.stainer import Stainer
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--planes", type=int, default=4)
-    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--backend", default="native")
     parser.add_argument("--pairs", type=int, default=2)
@@ -51,7 +51,7 @@ def main() -> int:
         for workers in (1, 2) * asked.pairs:
             out = home / str(len(times)) / "v.ome.zarr"
             words = ["stain", str(home / "stainer"), str(home / "ct.ome.zarr"), str(out), "--cluster"]
-            memory_gib = 0.35 + 0.6 * workers  # the same tiles for both
+            memory_gib = (1.3, 2.15)[workers - 1]  # the same tiles for both
             words += [f"local:{workers}", "--backend", asked.backend, "--memory-gib", str(memory_gib)]
             done = subprocess.run(
                 [sys.executable, str(home / "probe.py"), *words],

@@ -19,7 +19,7 @@ from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
 from tomostain.staining import cluster
 from tomostain.staining.blocks import choose_cut, plan_blocks
-from tomostain.staining.cluster import Order, stain_on_cluster, workers_of
+from tomostain.staining.cluster import Order, processes_of, stain_on_cluster, workers_of
 from tomostain.staining.journal import Journal
 from tomostain.staining.run import Run, begin, go_on, journal_path
 from tomostain.staining.slurm import Slurm, batch_script, read_slurm
@@ -144,9 +144,12 @@ def test_a_fault_on_a_worker_is_told_and_what_was_done_is_kept(order):
     assert run.journal.entries
 
 
-@pytest.mark.parametrize(("text", "count"), [(None, 1), ("local:3", 3), ("tcp://node:8786", 1), ("slurm.yaml", 1)])
-def test_clusters_are_told_apart(text, count):
-    assert workers_of(text) == count
+@pytest.mark.parametrize(
+    ("text", "workers", "processes"),
+    [(None, 1, 1), ("local:3", 3, 4), ("tcp://node:8786", 1, 1), ("slurm.yaml", 1, 1)],
+)
+def test_clusters_are_told_apart(text, workers, processes):
+    assert (workers_of(text), processes_of(text)) == (workers, processes)
 
 
 @pytest.mark.parametrize("text", ["local:0", "local", "many", "local:-1"])

@@ -56,6 +56,11 @@ def workers_of(cluster: str | None) -> int:
     return int(found[1])
 
 
+def processes_of(cluster: str | None) -> int:
+    """Processes of this machine that share the run's memory: for ``local:N`` the workers and the client, else one."""
+    return 1 + workers_of(cluster) if cluster and cluster.startswith("local:") else 1
+
+
 @dataclass(frozen=True)
 class Order:
     """What a worker must know beside its task; the same for all tasks of a run."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from tomostain.staining.local import UNDER_WAY
 GIB = 2**30
 _SLACK = 1.15
 """What the arithmetic libraries keep beside the tensors: reordered weights, scratch, freed pages not given back."""
+_DEAR = 1.5
+"""How much less another tile's halos must cost before it is told what memory it takes."""
 _WRITING_BYTES = 100 * 2**20
 """Encoding a shard and halving one: pieces of 64 x 256 x 256 voxels in linear light, and the shard made of them."""
 
@@ -57,9 +60,7 @@ class Memory:
         return f"{self.total / GIB:.2f} GiB ({', '.join(parts)})"
 
 
-def predict(
-    plan: Plan, network: int, ct_dtype: np.dtype[Any], *, painters: int = 1, program: int | None = None
-) -> Memory:
+def predict(plan: Plan, network: int, ct_dtype: np.dtype[Any], *, painters: int = 1, program: int) -> Memory:
     """The peak of a run on this machine; ``network`` is what one painter takes, in bytes."""
     block = [min(size, n) for size, n in zip(plan.block_px, plan.cut.shape, strict=True)]
     depth = block[plan.cut.axis]
@@ -71,7 +72,7 @@ def predict(
     colours = 3 * math.prod(block)
     shard = 3 * math.prod(shard_of(plan.cut.shape, plan.shard_px))
     return Memory(
-        program=resident_bytes() if program is None else program,
+        program=program,
         network=painters * int(_SLACK * network),
         blocks=painters * UNDER_WAY * max(values, colours) + painters * min(values, colours),
         writing=painters * (2 * shard + _WRITING_BYTES),
@@ -88,19 +89,19 @@ def fit_plan(
     backend: Backend,
     at_once: int = 1,
     painters: int = 1,
+    processes: int = 1,
 ) -> tuple[Plan, Memory]:
     """The plan whose halos cost least among those whose predicted peak is within ``limit`` bytes.
 
-    ``tile_px`` is kept where it is given.
+    ``tile_px`` is kept where it is given; ``processes``: how many like this one share the limit.
 
     Raises
     ------
     ValueError
         No plan fits; the least that would is told.
     """
-    _give_back_freed()
-    program = resident_bytes()
-    found: list[tuple[Plan, Memory]] = []
+    give_back_freed()
+    sized: list[tuple[Plan, int]] = []
     halo, raster = model.halo_px, model.stride_px * backend.align
     remade = backend.remade(model.net)
     for shards, tile in _candidates(tile_px, backend.lattice):
@@ -119,17 +120,33 @@ def fit_plan(
             -(-min(n, max(size + 2 * (halo + raster), floor)) // model.stride_px) * model.stride_px
             for n, size, floor in zip(plan.plane_shape, plan.tile_px, least, strict=True)
         )
-        network = network_bytes(remade, model.planes, (shape[0], shape[1]), at_once=at_once)
-        found.append((plan, predict(plan, network, ct_dtype, painters=painters, program=program)))
+        sized.append((plan, network_bytes(remade, model.planes, (shape[0], shape[1]), at_once=at_once)))
+    del remade
+    give_back_freed()
+    program = resident_bytes(processes)
+    found = [(plan, predict(plan, network, ct_dtype, painters=painters, program=program)) for plan, network in sized]
     fitting = [(plan, memory) for plan, memory in found if memory.total <= limit]
     if not fitting:
-        plan, memory = min(found, key=lambda pair: pair[1].total)
+        smallest, needed = min(found, key=lambda pair: pair[1].total)
         raise ValueError(
-            f"this run needs {memory} even with tiles of {plan.tile_px[0]} x {plan.tile_px[1]} px, and may use "
-            f"{limit / GIB:.2f} GiB; pass --memory-gib {memory.total / GIB + 0.05:.1f}"
+            f"this run needs {needed} even with tiles of {smallest.tile_px[0]} x {smallest.tile_px[1]} px, and may use "
+            f"{limit / GIB:.2f} GiB; pass --memory-gib {needed.total / GIB + 0.05:.1f}"
             + ("" if tile_px is None else ", or a smaller --tile-px")
         )
-    return min(fitting, key=lambda pair: (pair[0].network_px(), pair[1].total))
+    best, memory = _cheapest(fitting)
+    other, wanted = _cheapest(found)
+    cost, possible = (plan.network_px() / plan.painted_px for plan in (best, other))
+    if cost > _DEAR * possible:
+        warnings.warn(
+            f"halos make this run {cost:.1f} times as long, for want of memory: with --memory-gib "
+            f"{wanted.total / GIB + 0.05:.1f} it would be {possible:.1f} times",
+            stacklevel=2,
+        )
+    return best, memory
+
+
+def _cheapest(found: Sequence[tuple[Plan, Memory]]) -> tuple[Plan, Memory]:
+    return min(found, key=lambda pair: (pair[0].network_px(), pair[1].total))
 
 
 def _candidates(tile_px: tuple[int, int] | None, lattice: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -167,16 +184,16 @@ def network_bytes(net: nn.Module, planes: int, shape: tuple[int, int], *, at_onc
     return int(ledger.peak + buffers + weights)
 
 
-def resident_bytes() -> int:
-    """Bytes of this process in memory now."""
+def resident_bytes(processes: int = 1) -> int:
+    """Bytes in memory now of this process, and of so many like it, which share its libraries."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        resident, shared = (int(pages) for pages in Path("/proc/self/statm").read_text().split()[1:3])
     except OSError:
-        return 512 * 2**20
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        return processes * 512 * 2**20
+    return (processes * (resident - shared) + shared) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _give_back_freed() -> None:
+def give_back_freed() -> None:
     """Hand freed memory back to the system, so that what this process holds is what it uses; glibc only."""
     try:
         ctypes.CDLL(None).malloc_trim(0)

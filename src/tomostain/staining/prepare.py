@@ -35,6 +35,8 @@ class Wishes:
     skip_background: bool = False
     workers: int = 1
     """Processes of this machine that each do blocks by themselves."""
+    processes: int = 1
+    """Processes of this machine that share the memory: the same, and the client of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def prepare(model: Stainer, ct: Volume, cut: Cut, wishes: Wishes) -> tuple[Prepa
         backend=BACKENDS[name],
         at_once=at_once,
         painters=painters * wishes.workers,
+        processes=wishes.processes,
     )
     background = find_background(ct) if wishes.skip_background else None
     return Prepared(plan, name, background, tuple(trials), memory), sample

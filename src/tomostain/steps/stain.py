@@ -14,9 +14,10 @@ from tomostain.images import check_ct, read_volume
 from tomostain.images.image import Volume
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis, choose_cut
-from tomostain.staining.cluster import Order, stain_on_cluster, threads_of, workers_of
+from tomostain.staining.cluster import Order, processes_of, stain_on_cluster, threads_of, workers_of
 from tomostain.staining.journal import Journal
 from tomostain.staining.local import stain_here
+from tomostain.staining.memory import give_back_freed
 from tomostain.staining.prepare import (
     Prepared,
     Wishes,
@@ -124,7 +125,12 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     depth, rows, columns = ct.shape
     cut = choose_cut((depth, rows, columns), roi=recipe.roi, axis=recipe.axis, every=recipe.every)
     wishes = Wishes(
-        recipe.backend, recipe.tile_px, recipe.memory_gib, recipe.skip_background, workers_of(recipe.cluster)
+        recipe.backend,
+        recipe.tile_px,
+        recipe.memory_gib,
+        recipe.skip_background,
+        workers=workers_of(recipe.cluster),
+        processes=processes_of(recipe.cluster),
     )
     found = identity(stainer, ct, cut, wishes)
     journal = _journal_to_resume(out, resume=recipe.resume)
@@ -146,7 +152,9 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
             device, threads = model.device.type, threads_of(recipe.cluster)
             stain_on_cluster(Order(work, Path(stainer), settled.backend, device, threads), run, recipe.cluster)
         else:
-            stain_here(work, run, painters_of(model, settled.backend, sample))
+            painters = painters_of(model, settled.backend, sample)
+            give_back_freed()
+            stain_here(work, run, painters)
         results = _results(settled, run, journal.head)
     about: dict[str, Any] = {"stainer_sha256": runs.fingerprint(Path(stainer) / "weights.safetensors"), "ct": ct.name}
     if settled.background is not None:

@@ -1,0 +1,91 @@
+"""The peak is predicted, held, and told; a tile that is small for want of memory is not taken in silence."""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from tomostain.images.geometry import Grid
+from tomostain.images.ome_zarr import create_volume
+from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.ranges import CTRange
+from tomostain.learning.stainer import Stainer
+from tomostain.staining.backends import BACKENDS
+from tomostain.staining.blocks import choose_cut
+from tomostain.staining.memory import GIB, fit_plan, resident_bytes
+from tomostain.staining.native import compiler
+
+SPEC = NetSpec("resnet", {"width": 32, "norm": "batch", "skips": False})
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Stainer(build_generator(SPEC, 1, 3).eval(), SPEC, CTRange(0.0, 255.0), "giemsa", 5.0)
+
+
+def fitted(model, gib):
+    cut, limit = choose_cut((64, 2048, 2048)), int(gib * GIB)
+    return fit_plan(cut, model, np.dtype(np.uint8), limit=limit, backend=BACKENDS["torch"])
+
+
+@pytest.fixture
+def little(model):
+    """GiB that only the smallest tiles fit."""
+    with pytest.raises(ValueError, match="this run needs") as told:
+        fitted(model, 0.01)
+    return float(re.search(r"needs (\d\.\d+) GiB", str(told.value))[1]) + 0.02
+
+
+def test_more_memory_makes_halos_cheaper(model, little):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plans = [fitted(model, little + more) for more in (0.0, 0.2, 0.5, 1.0, 4.0)]
+    costs = [plan.network_px() for plan, _ in plans]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > 1.5 * costs[-1]
+
+
+def test_dear_halos_are_told_with_what_would_mend_them(model, little):
+    with pytest.warns(UserWarning, match=r"halos make this run .* times as long") as told:
+        fitted(model, little)
+    wanted = float(re.search(r"--memory-gib (\d+\.\d)", str(told[0].message))[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(model, wanted)
+
+
+def test_too_little_is_refused_with_what_it_takes(model):
+    with pytest.raises(ValueError, match=r"this run needs .* even with tiles of 64 x 64 px.*pass --memory-gib \d"):
+        fitted(model, 0.1)
+
+
+def test_processes_share_their_libraries():
+    one, three = resident_bytes(), resident_bytes(3)
+    assert one < three < 3 * one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "native"])
+def test_the_peak_stays_below_what_was_predicted(model, backend, tmp_path, rng):
+    if backend == "native" and compiler() is None:
+        pytest.skip("no C++ compiler is here")
+    model.save(tmp_path / "stainer")
+    values = np.full((65, 512, 512), 20, np.uint8)
+    values[5, 100:140, 100:140] = rng.integers(0, 255, (40, 40))
+    with create_volume(tmp_path / "ct.ome.zarr", Grid(values.shape, (5, 5, 5))) as writer:
+        writer[:, :, :] = values
+    words = ["stain", str(tmp_path / "stainer"), str(tmp_path / "ct.ome.zarr"), str(tmp_path / "out.ome.zarr")]
+    command = [sys.executable, "-m", "tomostain", *words, "--backend", backend]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        told = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, told
+    predicted = float(re.search(r"predicted peak memory: (\d\.\d+) GiB", told)[1])
+    assert 0.4 * predicted < usage.ru_maxrss / 2**20 < predicted
