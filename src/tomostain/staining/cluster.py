@@ -180,7 +180,7 @@ def connected(cluster: str, order: Order) -> Iterator[Any]:
                 n_workers=workers_of(cluster),
                 threads_per_worker=THREADS,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
             ) as local,
@@ -199,7 +199,7 @@ def connected(cluster: str, order: Order) -> Iterator[Any]:
         with (
             dask.config.set(QUIET),
             distributed.LocalCluster(
-                n_workers=0, host=None, interface=slurm.interface, dashboard_address=None, protocol="tcp://"
+                n_workers=0, host=None, interface=slurm.interface, dashboard_address="127.0.0.1:0", protocol="tcp://"
             ) as scheduler,
             distributed.Client(scheduler) as client,
         ):
