@@ -1,9 +1,10 @@
 """Stain one volume with one Dask worker and with two, each of one thread, and compare times and files.
 
-python benchmarks/staining_dask.py [--planes 4] [--size 2048] [--width 64] [--backend native]
+python benchmarks/staining_dask.py [--planes 16] [--size 1024] [--width 64] [--backend native] [--pairs 2]
 
 The network is the tile-exact ResNet-9; blocks are single files of 512 x 512 px. The time runs from the moment at which
-all workers have their network ready (imports and compiling are told apart) to the last file on disk.
+all workers have their network ready (imports and compiling are told apart) to the last file on disk. A file is encoded
+whole, 64 planes, however few the volume has: with few planes that costs more than it does in a deep volume.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from tomostain.learning.stainer import Stainer
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--planes", type=int, default=4)
-    parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--planes", type=int, default=16)
+    parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--backend", default="native")
     parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--memory-gib", type=float, nargs=2, default=[1.37, 2.26], help="of one worker, of two")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -51,8 +53,8 @@ def main() -> int:
         for workers in (1, 2) * asked.pairs:
             out = home / str(len(times)) / "v.ome.zarr"
             words = ["stain", str(home / "stainer"), str(home / "ct.ome.zarr"), str(out), "--cluster"]
-            memory_gib = (1.3, 2.15)[workers - 1]  # the same tiles for both
-            words += [f"local:{workers}", "--backend", asked.backend, "--memory-gib", str(memory_gib)]
+            words += [f"local:{workers}", "--backend", asked.backend]
+            words += ["--memory-gib", str(asked.memory_gib[workers - 1])]
             done = subprocess.run(
                 [sys.executable, str(home / "probe.py"), *words],
                 capture_output=True,
@@ -70,6 +72,9 @@ def main() -> int:
             tile = json.loads((out / "run.json").read_text())["results"]["tile_px"]
             set_up = float(words[words.index("seconds") + 2])
             print(f"{workers} worker(s): {times[-1]:.1f} s, tiles {tile}; set-up {set_up:.1f} s", flush=True)
+            if tile != [512, 512]:
+                print("one and two workers must have the same tiles, of 512 x 512 px: change --memory-gib")
+                return 1
         one, two = sum(times[::2]), sum(times[1::2])
         same = all(found == files[0] for found in files)
         print(f"two workers: {one / two:.2f} x one; {'the same files' if same else 'FILES DIFFER'}")
