@@ -1,6 +1,6 @@
 """Peak memory of staining a small and a large volume with the same network, beside what was predicted.
 
-python benchmarks/staining_memory.py [--shapes 512,512,512 512,2048,2048] [--backend native]
+python benchmarks/staining_memory.py [--shapes 512,512,512 512,2048,2048] [--backend native] [--memory-gib 2]
 
 The network is the tile-exact ResNet-9 with 64 filters. The volumes are air but for a noisy patch in one plane of each
 64, in a block drawn at random, so that the network works at its full tile size in each layer of blocks, beside
@@ -30,6 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="*", default=["512,512,512", "512,2048,2048"])
     parser.add_argument("--backend", default="native")
+    parser.add_argument("--memory-gib", type=float, default=2.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -52,13 +53,16 @@ def main() -> int:
             out = home / f"{text}.ome.zarr"
             words = ["stain", str(home / "stainer"), str(slices), str(out), "--spacing-um", "5", "5", "5"]
             command = [sys.executable, "-m", "tomostain", *words, "--backend", asked.backend]
+            command += ["--memory-gib", str(asked.memory_gib)]
             process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
             told = process.stderr.read() if process.stderr else ""
             _, status, usage = os.wait4(process.pid, 0)
             predicted = re.search(r"predicted peak memory: (.*)", told)
+            tiles = re.search(r"tiles of (.*?),", told)
             print(
                 f"{text}: {'finished' if status == 0 else told.strip().splitlines()[-1]}, peak "
-                f"{usage.ru_maxrss / 2**20:.2f} GiB, predicted {predicted[1] if predicted else 'nothing'}",
+                f"{usage.ru_maxrss / 2**20:.2f} GiB, predicted {predicted[1] if predicted else 'nothing'}, tiles "
+                f"{tiles[1] if tiles else 'none'}",
                 flush=True,
             )
     return 0
