@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--backend", default="native")
     parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--memory-gib", type=float, nargs=2, default=[1.37, 2.26], help="of one worker, of two")
+    parser.add_argument("--memory-gib", type=float, nargs=2, default=[1.40, 2.36], help="of one worker, of two")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -25,7 +25,7 @@ from tomostain.staining.blocks import Cut, Plan, plan_blocks
 from tomostain.staining.local import UNDER_WAY
 
 GIB = 2**30
-_SLACK = 1.15
+_SLACK = 1.3
 """What the arithmetic libraries keep beside the tensors: reordered weights, scratch, freed pages not given back."""
 _DEAR = 1.5
 """How much less another tile's halos must cost before it is told what memory it takes."""
