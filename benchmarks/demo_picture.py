@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from tomostain.registration.pair import load_pair, pairs_in
+from tomostain.pairs.pair import load_pair, pairs_in
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

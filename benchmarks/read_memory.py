@@ -34,7 +34,7 @@ VOLUME_BYTES = SHAPE[0] * PLANE_BYTES
 CHILD = """
 import sys
 from pathlib import Path
-from tomostain.images import read_volume
+from tomostain.io.volumes import read_volume
 
 def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()

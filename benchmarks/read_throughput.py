@@ -22,9 +22,9 @@ import tifffile
 import zarr
 from scipy import ndimage
 
-from tomostain.images import read_volume
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import create_volume
+from tomostain.io.ome_zarr import create_volume
+from tomostain.io.volumes import read_volume
 
 SHAPE = (128, 1024, 1024)
 SPACING_UM = (3.0, 3.0, 3.0)

@@ -23,8 +23,9 @@ from PIL import Image
 from scipy import ndimage, optimize, stats
 from scipy.spatial.transform import Rotation
 
-from tomostain.images import read_slide, read_volume
 from tomostain.images.geometry import Placement
+from tomostain.io.slides import read_slide
+from tomostain.io.volumes import read_volume
 from tomostain.registration import quality
 from tomostain.registration.align import Knowledge, align, placement_of, pose_of
 from tomostain.registration.coarse import Pose

@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 
 from tomostain import runs
-from tomostain.images import read_volume
 from tomostain.images.geometry import Placement
+from tomostain.io.volumes import read_volume
 from tomostain.learning.recipe import SMALL
-from tomostain.learning.scores import STAINER
+from tomostain.scoring.scores import STAINER
 from tomostain.steps.evaluate import evaluate
 from tomostain.steps.pair import pair
 from tomostain.steps.train import train

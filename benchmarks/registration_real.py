@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tomostain.images import read_slide
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Slide
+from tomostain.io.slides import read_slide
 from tomostain.registration.align import Knowledge, align, placement_of
 from tomostain.registration.modality import read_stained, read_target
 from tomostain.steps.register import RegisterRecipe, read_reference, register

@@ -22,7 +22,7 @@ import torch
 from scipy import ndimage
 
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import create_volume
+from tomostain.io.ome_zarr import create_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer

@@ -19,7 +19,7 @@ import torch
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.learning.stainer import Stainer
-from tomostain.registration.pair import load_pair, pairs_in
+from tomostain.pairs.pair import load_pair, pairs_in
 
 EXACT = NetSpec("resnet", {"norm": "batch", "skips": False})
 PATCH_PX, BATCH = 96, 2

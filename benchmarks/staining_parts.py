@@ -18,8 +18,8 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
-from tomostain.images import read_volume
-from tomostain.images.ome_zarr import open_writer
+from tomostain.io.ome_zarr import open_writer
+from tomostain.io.volumes import read_volume
 from tomostain.staining.blocks import choose_cut, plan_blocks
 from tomostain.staining.work import Work
 

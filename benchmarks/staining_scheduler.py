@@ -18,8 +18,8 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 
-from tomostain.images.ome_zarr import shard_of
 from tomostain.images.pyramid import level_shapes
+from tomostain.io.ome_zarr import shard_of
 from tomostain.staining.blocks import Corner, Plan, choose_cut, plan_blocks
 from tomostain.staining.cluster import THREADS
 from tomostain.staining.levels import Levels, Shard

@@ -40,8 +40,8 @@ import tifffile
 import torch
 from scipy import ndimage
 
-from tomostain.images import read_volume
 from tomostain.images.image import Volume
+from tomostain.io.volumes import read_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.learning.stainer import Stainer

@@ -9,7 +9,7 @@ import pytest
 
 from tomostain import runs
 from tomostain.cli import main
-from tomostain.images import read_volume
+from tomostain.io.volumes import read_volume
 from tomostain.steps.demo import DemoRecipe, _metrics, demo
 
 # The third specimen's titanium has values that two others do not; being told so is right, and not what is tested here.

@@ -25,10 +25,10 @@ _FACE = {
     "Placement": "tomostain.images.geometry:Placement",
     "Volume": "tomostain.images.image:Volume",
     "Slide": "tomostain.images.image:Slide",
-    "Pair": "tomostain.registration.pair:Pair",
+    "Pair": "tomostain.pairs.pair:Pair",
     "Stainer": "tomostain.learning.stainer:Stainer",
-    "read_volume": "tomostain.images:read_volume",
-    "read_slide": "tomostain.images:read_slide",
+    "read_volume": "tomostain.io.volumes:read_volume",
+    "read_slide": "tomostain.io.slides:read_slide",
 }
 __all__ = ["__version__", *_FACE]
 

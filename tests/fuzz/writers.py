@@ -16,15 +16,16 @@ from fuzz.formats.common import SHAPE, SPACING_UM, colours, grey
 from fuzz.formats.ours import read_pair, read_placement, read_stainer, write_pair, write_placement, write_stainer
 from fuzz.judge import Look, look
 from tomostain import runs
-from tomostain.images import read_slide, read_volume
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
-from tomostain.images.ome_zarr import create_volume
-from tomostain.images.slides import write_slide
-from tomostain.images.writers import FORMATS, write_volume
+from tomostain.io.ome_zarr import create_volume
+from tomostain.io.slides import read_slide
+from tomostain.io.volumes import read_volume
+from tomostain.io.writers import FORMATS, write_volume
+from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
-from tomostain.registration.pair import Pair, load_pair, pairs_in, save_pair
+from tomostain.pairs.pair import Pair, load_pair, pairs_in, save_pair
 from tomostain.steps.convert import ConvertRecipe, convert
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import PairRecipe, pair

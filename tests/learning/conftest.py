@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from tomostain.images.geometry import Grid
-from tomostain.registration.pair import Pair
+from tomostain.pairs.pair import Pair
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before a test module loads torch
 

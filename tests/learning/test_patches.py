@@ -8,7 +8,7 @@ from tomostain.images.geometry import Grid
 from tomostain.learning.augment import NO_AUGMENT, Augment
 from tomostain.learning.patches import PatchDataset, evenly
 from tomostain.learning.ranges import CTRange, RGBRange
-from tomostain.registration.pair import Pair
+from tomostain.pairs.pair import Pair
 
 RANGE = CTRange(0.0, 3.0)
 ONLY_MOVED = Augment(warp_share=1, ct_gain=0, ct_offset=0, ct_noise=0, ct_blur_px=0, stain_strength=0, stain_balance=0)

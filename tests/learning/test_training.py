@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tomostain.learning.baselines import fit_baselines
 from tomostain.learning.checkpoint import FOLDER, checkpoints, load_checkpoint
-from tomostain.learning.metrics import psnr
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.state import ImagePool
 from tomostain.learning.training import fit, learning_rate
+from tomostain.scoring.baselines import fit_baselines
+from tomostain.scoring.metrics import psnr
 
 TINY = TrainRecipe(
     width=8, depth=1, critic_width=8, critic_depth=1, patch_px=32, steps=24, pool=3, log_every=4, cycle_every=2

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tomostain.images import read_slide, read_volume
 from tomostain.images.geometry import Grid, Placement, Plane
 from tomostain.images.resample import slide_on_plane
+from tomostain.io.slides import read_slide
+from tomostain.io.volumes import read_volume
 from tomostain.phantom import cohort as cohort_module
 from tomostain.phantom.cohort import CohortRecipe, plan_cohort, write_cohort, write_specimen
 from tomostain.phantom.colours import TOLUIDINE_BLUE, palette, voxel_colours

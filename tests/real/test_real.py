@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from tomostain.images import read_volume
+from tomostain.io.volumes import read_volume
 from tomostain.learning.stainer import Stainer
-from tomostain.registration.pair import load_pair
+from tomostain.pairs.pair import load_pair
 from tomostain.steps.train import TrainRecipe
 
 SPEC = importlib.util.spec_from_file_location("run_real", Path(__file__).with_name("run_real.py"))

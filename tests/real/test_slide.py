@@ -5,7 +5,7 @@ import openslide
 import pytest
 from PIL import Image
 
-from tomostain.images import read_slide
+from tomostain.io.slides import read_slide
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
-from tomostain.images import check_ct, read_volume
+from tomostain.images.checking import check_ct
+from tomostain.io.volumes import read_volume
 
 BONE_UM = (19.5, 19.5, 19.5)
 

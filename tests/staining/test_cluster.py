@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tomostain.images import read_volume
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
+from tomostain.io.volumes import read_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomostain.images import read_volume
-from tomostain.images.ome_zarr import VolumeWriter
 from tomostain.images.pyramid import halved
+from tomostain.io.ome_zarr import VolumeWriter
+from tomostain.io.volumes import read_volume
 from tomostain.staining.journal import Journal
 from tomostain.staining.local import stain_here
 from tomostain.staining.run import Run, go_on, journal_path

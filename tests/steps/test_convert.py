@@ -9,11 +9,12 @@ import pytest
 import tifffile
 
 from tomostain.cli import main
-from tomostain.images import read_slide, read_volume
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import create_volume
 from tomostain.images.resample import area_average, to_srgb
-from tomostain.images.slides import write_slide
+from tomostain.io.ome_zarr import create_volume
+from tomostain.io.slides import read_slide
+from tomostain.io.volumes import read_volume
+from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.steps.convert import ConvertRecipe, convert
 
 GRID = Grid((9, 40, 50), (3.0, 1.0, 1.5), (30.0, 0.0, -6.0))

@@ -16,9 +16,9 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from tomostain import runs
 from tomostain.images.geometry import Grid
-from tomostain.learning.baselines import fit_baselines, save_baselines
 from tomostain.learning.ranges import CTRange
-from tomostain.registration.pair import Pair, load_pair, save_pair
+from tomostain.pairs.pair import Pair, load_pair, save_pair
+from tomostain.scoring.baselines import fit_baselines, save_baselines
 from tomostain.steps import evaluate as step
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 

@@ -10,12 +10,12 @@ import tifffile
 from PIL import Image
 
 from tomostain.cli import main
-from tomostain.images import read_volume
 from tomostain.images.geometry import Grid
 from tomostain.images.intensity import AROUND, BONE, METAL, SOFT
-from tomostain.images.ome_zarr import create_volume
-from tomostain.images.slides import write_slide
-from tomostain.registration.pair import Pair, save_pair
+from tomostain.io.ome_zarr import create_volume
+from tomostain.io.volumes import read_volume
+from tomostain.io.writers.pyramidal_tiff import write_slide
+from tomostain.pairs.pair import Pair, save_pair
 from tomostain.steps.convert import convert
 from tomostain.steps.inspect import InspectRecipe, facts_of
 

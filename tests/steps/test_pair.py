@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from tomostain import runs
-from tomostain.images import read_volume
 from tomostain.images.geometry import Placement
-from tomostain.images.ome_zarr import create_volume
-from tomostain.images.slides import write_slide
-from tomostain.registration.pair import load_pair
+from tomostain.io.ome_zarr import create_volume
+from tomostain.io.volumes import read_volume
+from tomostain.io.writers.pyramidal_tiff import write_slide
+from tomostain.pairs.pair import load_pair
 from tomostain.steps.pair import PairRecipe, pair
 
 

@@ -10,11 +10,12 @@ from PIL import Image
 
 from tomostain import runs
 from tomostain.cli import main
-from tomostain.images import read_slide, read_volume
 from tomostain.images.geometry import Placement
-from tomostain.images.ome_zarr import create_volume
-from tomostain.images.slides import write_slide
-from tomostain.registration.pair import load_pair
+from tomostain.io.ome_zarr import create_volume
+from tomostain.io.slides import read_slide
+from tomostain.io.volumes import read_volume
+from tomostain.io.writers.pyramidal_tiff import write_slide
+from tomostain.pairs.pair import load_pair
 from tomostain.steps.pair import PairRecipe, pair
 from tomostain.steps.register import RegisterRecipe, read_reference, register
 

@@ -18,12 +18,12 @@ from scipy import ndimage
 
 from tomostain import runs
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import create_volume
-from tomostain.learning.baselines import fit_baselines, save_baselines
+from tomostain.io.ome_zarr import create_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
-from tomostain.registration.pair import Pair, save_pair
+from tomostain.pairs.pair import Pair, save_pair
+from tomostain.scoring.baselines import fit_baselines, save_baselines
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.report import ReportRecipe, report
 

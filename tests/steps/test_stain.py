@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from tomostain import runs
-from tomostain.images import read_volume
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import create_volume
+from tomostain.io.ome_zarr import create_volume
+from tomostain.io.volumes import read_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer

@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from tomostain import runs
 from tomostain.images.geometry import Grid
-from tomostain.learning.baselines import load_baselines
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
-from tomostain.registration.pair import Pair, save_pair
+from tomostain.pairs.pair import Pair, save_pair
+from tomostain.scoring.baselines import load_baselines
 from tomostain.steps import train as step
 from tomostain.steps.train import train
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from tomostain.images.resample import to_linear
 from tomostain.learning.augment import Augment, coded, draw_map, flaw_ct, flaw_stain, warp
 from tomostain.learning.ranges import CTRange, RGBRange
-from tomostain.learning.splits import specimens_of
-from tomostain.registration.pair import Pair
+from tomostain.pairs.pair import Pair
+from tomostain.pairs.splits import specimens_of
 
 _COARSE_PX = 8
 """Patch centres are looked for on a lattice this fine, then shifted at random by up to half of it."""

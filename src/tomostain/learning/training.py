@@ -23,21 +23,21 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from tomostain import runs
-from tomostain.learning.baselines import fit_baselines
 from tomostain.learning.checkpoint import FOLDER, load_checkpoint, save_checkpoint
 from tomostain.learning.curves import FILE as CURVES
 from tomostain.learning.curves import Curves, Tally, save_samples
 from tomostain.learning.losses import WAY_BACK, Translation, critic_loss
 from tomostain.learning.methods import Method
-from tomostain.learning.metrics import psnr, ssim
 from tomostain.learning.nets.toned import tone_knots
 from tomostain.learning.patches import Patch, PatchDataset, evenly
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.learning.recipe import TrainRecipe
-from tomostain.learning.splits import specimens_of
 from tomostain.learning.stainer import Stainer
 from tomostain.learning.state import CRITICS, GENERATORS, State
-from tomostain.registration.pair import Pair
+from tomostain.pairs.pair import Pair
+from tomostain.pairs.splits import specimens_of
+from tomostain.scoring.baselines import fit_baselines
+from tomostain.scoring.metrics import psnr, ssim
 
 Watch = Callable[[int, Mapping[str, float]], None]
 """Called with the step and the values of each line of the curves."""

@@ -19,8 +19,8 @@ from PIL import Image
 
 from tomostain._imports import pick
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import create_volume
-from tomostain.images.slides import write_slide
+from tomostain.io.ome_zarr import create_volume
+from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.phantom.anatomy import Anatomy, make_anatomy
 from tomostain.phantom.colours import STAINS, Stain, palette, voxel_colours
 from tomostain.phantom.damage import damage_slide

@@ -1,1 +1,1 @@
-"""Where in the volume was a slide cut, and what pair of images follows from it."""
+"""Where in the volume was a slide cut."""

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import CHUNK_PX, SHARD_PX, shard_of
 from tomostain.images.tiling import Tile, Window, tiles
+from tomostain.io.ome_zarr import CHUNK_PX, SHARD_PX, shard_of
 
 Axis = Literal["z", "y", "x"]
 Corner = tuple[int, int, int]

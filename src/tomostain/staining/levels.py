@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from tomostain.images.ome_zarr import VolumeWriter
+from tomostain.io.ome_zarr import VolumeWriter
 from tomostain.staining.blocks import Corner
 
 Shard = tuple[int, Corner]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from tomostain.images.ome_zarr import SHARD_PX, shard_of
+from tomostain.io.ome_zarr import SHARD_PX, shard_of
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.backends import Backend
 from tomostain.staining.blocks import Cut, Plan, plan_blocks

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from tomostain import runs
-from tomostain.images.ome_zarr import VolumeWriter, open_writer
+from tomostain.io.ome_zarr import VolumeWriter, open_writer
 from tomostain.staining.blocks import Block, Plan
 from tomostain.staining.journal import Journal
 from tomostain.staining.levels import Levels, Shard

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tomostain.images.image import Volume
-from tomostain.images.ome_zarr import CHUNK_PX, VolumeWriter
 from tomostain.images.tiling import Tile
+from tomostain.io.ome_zarr import CHUNK_PX, VolumeWriter
 from tomostain.staining.background import Answers, Background
 from tomostain.staining.blocks import Block, Plan
 from tomostain.staining.journal import sync_file

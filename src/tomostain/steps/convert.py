@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tomostain import runs
-from tomostain.images import read_volume
 from tomostain.images.cropping import crop
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Level, Slide, Volume
-from tomostain.images.slides import is_slide, read_slide, write_slide
-from tomostain.images.writers import FORMATS, check_room, check_writable, format_of, write_volume
+from tomostain.io.slides import is_slide, read_slide
+from tomostain.io.volumes import read_volume
+from tomostain.io.writers import FORMATS, check_room, check_writable, format_of, write_volume
+from tomostain.io.writers.pyramidal_tiff import write_slide
 
 SLIDE_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
 

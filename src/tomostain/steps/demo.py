@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tomostain import runs
-from tomostain.learning.lpips import find_weights
 from tomostain.learning.recipe import SMALL
+from tomostain.scoring.lpips import find_weights
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import pair
 from tomostain.steps.phantom import PhantomRecipe, phantom

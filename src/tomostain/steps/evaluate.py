@@ -20,12 +20,12 @@ from torch import Tensor
 
 from tomostain import runs
 from tomostain._imports import pick
-from tomostain.learning.baselines import load_baselines
-from tomostain.learning.lpips import Lpips
-from tomostain.learning.metrics import METRICS, lpips
-from tomostain.learning.scores import STAINER, Score, specimen_means, summarise
 from tomostain.learning.stainer import Stainer
-from tomostain.registration.pair import Pair, load_pair, pairs_in
+from tomostain.pairs.pair import Pair, load_pair, pairs_in
+from tomostain.scoring.baselines import load_baselines
+from tomostain.scoring.lpips import Lpips
+from tomostain.scoring.metrics import METRICS, lpips
+from tomostain.scoring.scores import STAINER, Score, specimen_means, summarise
 
 SCALE_TOLERANCE = 0.05
 """Share by which a pair's pixel size may differ from the one the stainer was trained on."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from tomostain import runs
-from tomostain.images import read_volume
 from tomostain.images.image import Volume
 from tomostain.images.intensity import Intensities, intensities, sparkline
-from tomostain.images.slides import is_slide, read_slide
-from tomostain.registration.pair import SUFFIX, load_pair
+from tomostain.io.slides import is_slide, read_slide
+from tomostain.io.volumes import read_volume
+from tomostain.pairs.pair import SUFFIX, load_pair
 
 _PLACEHOLDER_UM = (1.0, 1.0, 1.0)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tomostain.learning.lpips import Lpips, assemble, download, user_folder
 from tomostain.runs import record
+from tomostain.scoring.lpips import Lpips, assemble, download, user_folder
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import numpy as np
 
 from tomostain import runs
 from tomostain._imports import nearest
-from tomostain.images import check_ct, read_slide, read_volume
+from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
-from tomostain.images.slides import read_grey, read_mask, read_picture
-from tomostain.registration.pair import SUFFIX, Pair, make_pair, pairs_in, save_pair
+from tomostain.io.slides import read_grey, read_mask, read_picture, read_slide
+from tomostain.io.volumes import read_volume
+from tomostain.pairs.pair import SUFFIX, Pair, make_pair, pairs_in, save_pair
 
 PATH_COLUMNS = ("volume", "slide", "placement", "exclude")
 

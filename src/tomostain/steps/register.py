@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tomostain import runs
-from tomostain.images import check_ct, read_slide, read_volume
+from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
 from tomostain.images.image import Slide, Volume
 from tomostain.images.resample import to_linear
-from tomostain.images.slides import read_grey, read_picture
+from tomostain.io.slides import read_grey, read_picture, read_slide
+from tomostain.io.volumes import read_volume
 from tomostain.registration.align import SHRINKAGE, Knowledge, align, placement_of, pose_of
 from tomostain.registration.landmarks import LandmarkFit, fit_landmarks, read_landmarks
 from tomostain.registration.modality import Stained, read_stained, read_target

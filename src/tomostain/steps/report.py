@@ -15,13 +15,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from tomostain import __version__, runs
-from tomostain.images import read_volume
 from tomostain.images.image import Volume
-from tomostain.learning.baselines import COLOUR_TABLE, Baseline, load_baselines
-from tomostain.learning.metrics import HIGHER_IS_BETTER
-from tomostain.learning.scores import STAINER
+from tomostain.io.volumes import read_volume
 from tomostain.learning.stainer import Stainer
-from tomostain.registration.pair import load_pair, pairs_in
+from tomostain.pairs.pair import load_pair, pairs_in
 from tomostain.reporting import words
 from tomostain.reporting.cuts import Cut, orthogonal_cuts
 from tomostain.reporting.errors import (
@@ -36,6 +33,9 @@ from tomostain.reporting.errors import (
 from tomostain.reporting.figures import curves_figure, intensity_figure, scores_figure
 from tomostain.reporting.page import render
 from tomostain.reporting.pictures import error_map, grey, hatched, picture, scale_colours
+from tomostain.scoring.baselines import COLOUR_TABLE, Baseline, load_baselines
+from tomostain.scoring.metrics import HIGHER_IS_BETTER
+from tomostain.scoring.scores import STAINER
 from tomostain.steps.evaluate import prediction_name, training_specimens
 
 _LOSSLESS_PIXELS = 2_500_000

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tomostain import runs
-from tomostain.images import check_ct, read_volume
+from tomostain.images.checking import check_ct
 from tomostain.images.image import Volume
+from tomostain.io.volumes import read_volume
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis, choose_cut
 from tomostain.staining.cluster import Order, processes_of, stain_on_cluster, threads_of, workers_of

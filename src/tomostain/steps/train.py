@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from tomostain import runs
-from tomostain.learning.baselines import fit_baselines, save_baselines
 from tomostain.learning.checkpoint import FOLDER, checkpoints
 from tomostain.learning.nets import build_generator
 from tomostain.learning.recipe import TrainRecipe
-from tomostain.learning.splits import folds, hold_out
 from tomostain.learning.training import fit
-from tomostain.registration.pair import Pair, load_pair, pairs_in
+from tomostain.pairs.pair import Pair, load_pair, pairs_in
+from tomostain.pairs.splits import folds, hold_out
+from tomostain.scoring.baselines import fit_baselines, save_baselines
 
 __all__ = ["SCALE_TOLERANCE", "TrainRecipe", "train"]
 

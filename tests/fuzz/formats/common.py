@@ -9,7 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from fuzz.judge import Look, look
-from tomostain.images import read_slide, read_volume
+from tomostain.io.slides import read_slide
+from tomostain.io.volumes import read_volume
 
 SHAPE = (11, 37, 43)
 SPACING_UM = (3.0, 2.5, 2.5)

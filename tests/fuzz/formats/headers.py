@@ -17,7 +17,7 @@ from fuzz.bombs import gzip_bomb, zlib_bomb
 from fuzz.formats.common import SHAPE, SPACING_UM, grey, volume
 from fuzz.judge import Format, Look, look
 from fuzz.mutations import Target
-from tomostain.images import read_volume
+from tomostain.io.volumes import read_volume
 
 _MM = np.asarray(SPACING_UM) / 1e3
 

@@ -16,7 +16,7 @@ from fuzz.judge import Format, Look
 from fuzz.mutations import Target
 from tomostain import cli
 from tomostain.images.geometry import Grid, Placement
-from tomostain.registration.pair import Pair, load_pair, save_pair
+from tomostain.pairs.pair import Pair, load_pair, save_pair
 
 _PAIR_SHAPE = (61, 83)
 

@@ -19,7 +19,7 @@ from fuzz.formats.common import SHAPE, SPACING_UM, grey, volume
 from fuzz.judge import Format, Look, look
 from fuzz.mutations import NotHere, Target
 from tomostain.images.geometry import Grid
-from tomostain.images.ome_zarr import create_volume
+from tomostain.io.ome_zarr import create_volume
 
 CHUNKS = (8, 16, 24)
 _UM = {"micrometer": 1.0, "millimeter": 1e3, "nanometer": 1e-3, "angstrom": 1e-4, "meter": 1e6, "centimeter": 1e4}

@@ -1,5 +1,0 @@
-"""Volumes out: every format is one function that hands out a sink, and one line in ``FORMATS``."""
-
-from tomostain.images.writers.formats import FORMATS, Format, check_room, check_writable, format_of, write_volume
-
-__all__ = ["FORMATS", "Format", "check_room", "check_writable", "format_of", "write_volume"]

@@ -1,0 +1,65 @@
+"""Slides of scanners through OpenSlide: NDPI, MRXS, SCN, BIF, VMS, Philips, Sakura, Trestle, DICOM and the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openslide
+from PIL import Image
+
+from tomostain.io.contained.pixel_size import Statement, of_aperio
+
+
+class ScannerSlide:
+    """What OpenSlide opens, cropped to what was scanned (``openslide.bounds-*``), on the slide's background."""
+
+    def __init__(self, path: str) -> None:
+        self._slide: Any = openslide.OpenSlide(path)
+        properties = {str(key): str(value) for key, value in self._slide.properties.items()}
+        width, height = self._slide.dimensions
+        x, y, columns, rows = (
+            int(properties.get(f"openslide.bounds-{key}", usual))
+            for key, usual in (("x", 0), ("y", 0), ("width", width), ("height", height))
+        )
+        columns, rows = min(columns, width - x), min(rows, height - y)
+        if min(columns, rows) < 1 or min(x, y) < 0:
+            raise ValueError(f"it says that {rows} x {columns} px at {y}, {x} were scanned, of {height} x {width}")
+        self._corner = (y, x)
+        code = properties.get("openslide.background-color", "FFFFFF")
+        self._background = tuple(bytes.fromhex(code))
+        self._downsamples = [_whole(float(factor)) for factor in self._slide.level_downsamples]
+        shapes = [(max(1, int(rows / factor)), max(1, int(columns / factor))) for factor in self._downsamples]
+        notes = (
+            []
+            if (y, x) == (0, 0) and (rows, columns) == (height, width)
+            else [f"cropped to what was scanned: from {y}, {x} px"]
+        )
+        self.about = {
+            "format": f"{properties.get('openslide.vendor', 'scanner')} slide, by OpenSlide",
+            "levels": [[*shape, factor, factor] for shape, factor in zip(shapes, self._downsamples, strict=True)],
+            "pixels_um": [s for s in _statements(properties) if s],
+            "notes": notes,
+        }
+
+    def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
+        """A window of one level, composed on the background."""
+        top, bottom, left, right = window
+        factor = self._downsamples[level]
+        corner = (round(self._corner[1] + left * factor), round(self._corner[0] + top * factor))
+        region = self._slide.read_region(corner, level, (right - left, bottom - top))
+        on = Image.new("RGB", region.size, self._background)
+        on.paste(region, mask=region.getchannel("A"))
+        return np.asarray(on)
+
+
+def _statements(properties: dict[str, str]) -> list[Statement | None]:
+    edges = [float(properties.get(f"openslide.mpp-{axis}", 0)) for axis in "yx"]
+    stated: Statement | None = (edges[0], edges[1], "openslide.mpp-x and y") if min(edges) > 0 else None
+    return [stated, of_aperio(f"MPP = {properties.get('aperio.MPP', '')}")]
+
+
+def _whole(factor: float) -> float:
+    """A downsample without the rounding of the level's size: OpenSlide divides sizes, scanners halve."""
+    return float(round(factor)) if abs(factor - round(factor)) < 0.005 * factor else factor

@@ -1,0 +1,267 @@
+"""Slides in TIFF: plain or tiled, pyramids of pages or of SubIFDs, Aperio SVS, OME-TIFF; 8-bit RGB by the window."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from tomostain.io.contained import pixel_size
+
+MOST_PAGES = 256
+MOST_SEGMENT_BYTES = 2**29
+_RGB, _YCBCR, _JPEG_FAMILY = 2, 6, (6, 7, 22610, 33003, 33005, 34712, 34892, 50001, 50002)
+_OTHERS_TIFF = {"Philips": "Philips", "MedScan": "Trestle", "leica-microsystems.com/scn": "Leica", "iScan": "Ventana"}
+"""Words in the software, description or XMP of makers whose TIFFs need OpenSlide: tiles that overlap, padded levels."""
+_NDPI_TAG, _XMP_TAG = 65420, 700
+_NEEDED = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 338, 339, 347}
+_NEEDED |= {32997, 330, 530, 532}
+"""Tags that say how pixels lie and what they mean."""
+_OFFSET_TAGS, _COUNT_TAGS = {273, 324}, {279, 325}
+
+
+class TiffSlide:
+    """The finest image of a TIFF and the pages that show the same at lower resolution."""
+
+    def __init__(self, path: str) -> None:
+        self._tiff = tifffile.TiffFile(path)
+        first: Any = self._tiff.pages.first
+        description = str(first.description or "")
+        maker = _maker(first, description)
+        if maker:
+            if first.is_tiled:
+                _check_pieces(first)  # OpenSlide shows tiles that no table lists as background
+            self.about: dict[str, Any] = {"maker": maker}
+            return
+        _check(first)
+        further = self._further(first)
+        self._levels = [first, *_coarser(first, further)]
+        shapes = [(int(page.imagelength), int(page.imagewidth)) for page in self._levels]
+        notes = []
+        others = min(len(self._tiff.pages), MOST_PAGES) - len([p for p in self._levels if p.parent is self._tiff])
+        if others > 0 and not description.startswith("Aperio"):
+            notes.append(f"{others} further page(s) are left out")
+        self.about = {
+            "format": self._format(description),
+            "levels": [[*shape, *_downsample(shapes[0], shape)] for shape in shapes],
+            "pixels_um": [s for s in _statements(first, self._tiff, description) if s],
+            "notes": notes,
+            "doubts": [d for d in [pixel_size.doubt_of_ome(description, shapes[0])] if d] if self._tiff.is_ome else [],
+            "pages_alike": sum((page.imagelength, page.imagewidth) == shapes[0] for page in further),
+        }
+
+    def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
+        """A window of one level, alpha composed on white; what the scanner left out is white."""
+        page = self._levels[level]
+        top, bottom, left, right = window
+        out = np.full((bottom - top, right - left, page.samplesperpixel), 255, dtype=np.uint8)
+        if _alpha(page):
+            out[..., 3] = 0
+        if page.is_memmappable and not page.is_tiled and page.planarconfig == 1:
+            rows = self._tiff.filehandle.memmap_array(
+                page.dtype, (page.imagelength, page.imagewidth, page.samplesperpixel), offset=page.dataoffsets[0]
+            )
+            out[...] = rows[top:bottom, left:right]
+        else:
+            self._decode(page, out, window)
+        return _opaque(out, _alpha(page))
+
+    def _decode(self, page: Any, out: npt.NDArray[np.uint8], window: tuple[int, int, int, int]) -> None:
+        wanted = _segments(page, window)
+        blocks = self._tiff.filehandle.read_segments(
+            [page.dataoffsets[i] for i in wanted], [page.databytecounts[i] for i in wanted], indices=wanted
+        )
+        tables = page.jpegtables
+        for data, index in blocks:
+            segment, at, shape = page.decode(data, index, jpegtables=tables)
+            if segment is None:
+                continue
+            samples = slice(at[0], at[0] + 1) if page.planarconfig == 2 else slice(None)
+            _paste(out[..., samples], segment[0], (int(at[2]), int(at[3])), (int(shape[1]), int(shape[2])), window)
+
+    def _further(self, first: Any) -> list[Any]:
+        """SubIFDs of the first page, and the pages after it."""
+        pages = self._tiff.pages
+        pages.useframes = False
+        found: list[Any] = list(first.pages[:MOST_PAGES]) if first.pages else []
+        for i in range(1, min(len(pages), MOST_PAGES)):
+            found.append(pages[i])
+        return found
+
+    def _format(self, description: str) -> str:
+        if description.startswith("Aperio"):
+            return "Aperio SVS"
+        if self._tiff.is_ome:
+            return "OME-TIFF"
+        tiled = "tiled TIFF" if self._levels[0].is_tiled else "TIFF"
+        return f"pyramidal {tiled}" if len(self._levels) > 1 else tiled
+
+
+def _coarser(first: Any, further: list[Any]) -> list[Any]:
+    """The pages among ``further`` that show the first one smaller, finest first."""
+    shape, kept = (first.imagelength, first.imagewidth), []
+    for page in further:
+        alike = (page.is_tiled, page.samplesperpixel, page.dtype, page.photometric) == (
+            first.is_tiled,
+            first.samplesperpixel,
+            first.dtype,
+            first.photometric,
+        )
+        if alike and page.imagewidth < first.imagewidth and _is_reduced(shape, (page.imagelength, page.imagewidth)):
+            _check(page)
+            kept.append(page)
+    kept.sort(key=lambda page: -int(page.imagewidth))
+    return kept
+
+
+def _maker(page: Any, description: str) -> str | None:
+    """The scanner's maker, where only OpenSlide knows how its tiles lie."""
+    if _NDPI_TAG in page.tags:
+        return "Hamamatsu"
+    xmp = page.tags.valueof(_XMP_TAG, default=b"")
+    words = f"{page.software} {description} {xmp.decode(errors='ignore') if isinstance(xmp, bytes) else xmp}"
+    return next((maker for word, maker in _OTHERS_TIFF.items() if word in words), None)
+
+
+def _check(page: Any) -> None:
+    """Refuse what is not 8-bit RGB, and sizes that the file's own tables do not bear out."""
+    _check_tags(page)
+    rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
+    bits = page.bitspersample
+    if page.photometric not in (_RGB, _YCBCR) or (page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY):
+        kind = getattr(page.photometric, "name", str(page.photometric)).lower()
+        raise ValueError(f"its colours are {kind}, a slide is RGB; save it as RGB")
+    if bits != 8 or page.dtype != np.uint8:
+        raise ValueError(
+            f"it holds {bits}-bit colours; a slide is 8-bit RGB, and only you know how to scale them: save it as 8-bit"
+        )
+    if samples not in (3, 4):
+        raise ValueError(f"it has {samples} samples a pixel; a slide has three colours")
+    if min(rows, columns) < 1 or int(page.imagedepth) != 1:
+        raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is no image")
+    _check_pieces(page)
+    height, width = _segment_shape(page)
+    if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
+        raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
+
+
+def _check_tags(page: Any) -> None:
+    """Refuse a page of which tifffile could not read a tag that matters: it goes on with a default."""
+    tiff, file = page.parent, page.parent.filehandle
+    count, entry, order = (8, 20, tiff.byteorder) if tiff.is_bigtiff else (2, 12, tiff.byteorder)
+    with file.lock:
+        file.seek(page.offset)
+        entries = int.from_bytes(file.read(count), "little" if order == "<" else "big")
+        raw = file.read(entries * entry)
+    stored = {int(code) for code in np.ndarray(len(raw) // entry, f"{order}u2", raw, strides=(entry,))}
+    unread = (stored & _NEEDED) - {int(tag.code) for tag in page.tags}
+    if unread:
+        raise ValueError(f"its TIFF tag {min(unread)} cannot be read; the file is damaged, copy it again")
+
+
+def _check_pieces(page: Any) -> None:
+    """Refuse a size that the tables of tiles or strips do not bear out, and pieces beyond the file's end."""
+    rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
+    if page.planarconfig not in (1, 2):
+        raise ValueError(f"its samples lie in the order {page.planarconfig!r}, which there is not; the file is damaged")
+    height, width = _segment_shape(page)
+    if min(height, width) < 1:
+        raise ValueError("its tiles have no size")
+    separate = samples if page.planarconfig == 2 else 1
+    expected = separate * math.ceil(rows / height) * math.ceil(columns / width)
+    # tifffile cuts its lists to what the size takes
+    listed = {len(page.dataoffsets), len(page.databytecounts)} | {
+        int(page.tags[code].count) for code in (_OFFSET_TAGS | _COUNT_TAGS) if code in page.tags
+    }
+    if listed != {expected}:
+        found = max(listed - {expected})
+        raise ValueError(f"it says it is {rows} x {columns} px but lists {found} pieces where that takes {expected}")
+    ends = np.asarray(page.dataoffsets, dtype=np.float64) + np.asarray(page.databytecounts, dtype=np.float64)
+    if ends.max(initial=0) > page.parent.filehandle.size:
+        raise ValueError("it ends before its pixels do")
+
+
+def _statements(page: Any, tiff: Any, description: str) -> list[pixel_size.Statement | None]:
+    y, x = (_ratio(page.tags.valueof(tag)) for tag in ("YResolution", "XResolution"))
+    unit = page.tags.valueof("ResolutionUnit", default=1)
+    return [
+        pixel_size.of_ome(description, (page.imagelength, page.imagewidth)) if tiff.is_ome else None,
+        pixel_size.of_aperio(description),
+        pixel_size.of_imagej(description, y, x),
+        pixel_size.of_tags(int(unit), y, x),
+    ]
+
+
+def _ratio(value: Any) -> float:
+    try:
+        numerator, denominator = value
+        return float(numerator) / float(denominator) if denominator else 0.0
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _alpha(page: Any) -> int:
+    """TIFF 6.0 ExtraSamples of the fourth sample: 0 none, 1 premultiplied alpha, 2 alpha."""
+    extra = tuple(page.extrasamples or ())
+    return int(extra[0]) if page.samplesperpixel == 4 and extra else 0
+
+
+def _opaque(values: npt.NDArray[np.uint8], alpha: int) -> npt.NDArray[np.uint8]:
+    if not alpha:
+        return values[..., :3]
+    share = values[..., 3:].astype(np.float32) / 255
+    colour = values[..., :3] * (share if alpha == 2 else 1.0)
+    return np.floor(np.clip(colour + 255 * (1 - share), 0, 255) + 0.5).astype(np.uint8)
+
+
+def _is_reduced(full: tuple[int, int], small: tuple[int, int]) -> bool:
+    """Whether an image of this shape can be the other one at lower resolution: one factor, up to a pixel's rounding."""
+    factor = full[1] / small[1]
+    return abs(full[0] / factor - small[0]) <= 1 + small[0] / small[1]
+
+
+def _downsample(full: tuple[int, int], small: tuple[int, int]) -> list[float]:
+    """Slide pixels per level pixel (y, x): whole where the level's size is a whole fraction, rounded either way."""
+    whole = round(full[1] / small[1])
+    if all(abs(n / whole - m) < 1 for n, m in zip(full, small, strict=True)):
+        return [float(whole)] * 2
+    return [n / m for n, m in zip(full, small, strict=True)]
+
+
+def _segment_shape(page: Any) -> tuple[int, int]:
+    if page.is_tiled:
+        return int(page.tilelength), int(page.tilewidth)
+    return min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
+
+
+def _segments(page: Any, window: tuple[int, int, int, int]) -> list[int]:
+    """Indices of the tiles or strips that a window touches."""
+    height, width = _segment_shape(page)
+    down, across = math.ceil(page.imagelength / height), math.ceil(page.imagewidth / width)
+    top, bottom, left, right = window
+    one = [
+        row * across + column
+        for row in range(top // height, min(down, -(-bottom // height)))
+        for column in range(left // width, min(across, -(-right // width)))
+    ]
+    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    return [plane * down * across + index for plane in range(planes) for index in one]
+
+
+def _paste(
+    out: npt.NDArray[np.uint8],
+    segment: npt.NDArray[np.uint8],
+    at: tuple[int, int],
+    shape: tuple[int, int],
+    window: tuple[int, int, int, int],
+) -> None:
+    top, bottom, left, right = window
+    first_row, last_row = max(at[0], top), min(at[0] + shape[0], bottom)
+    first_column, last_column = max(at[1], left), min(at[1] + shape[1], right)
+    if first_row < last_row and first_column < last_column:
+        out[first_row - top : last_row - top, first_column - left : last_column - left] = segment[
+            first_row - at[0] : last_row - at[0], first_column - at[1] : last_column - at[1]
+        ]

@@ -1,0 +1,193 @@
+"""Open a slide of any scanner: which decoder, which pixel size, which levels."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomostain._imports import require
+from tomostain.images.geometry import Grid
+from tomostain.images.image import Level, Slide
+from tomostain.io.contained.client import DecodeError, look, read
+from tomostain.io.contained.pixel_size import Statement, screen_dpi
+
+SUFFIXES: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys((".tif", ".tiff", ".svs", ".btf", ".tf8"), "tiff")
+    | dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), "picture")
+    | dict.fromkeys((".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm"), "openslide")
+    | {".czi": "czi"}
+)
+"""How a slide is opened, by suffix; a TIFF whose maker needs OpenSlide is handed on to it."""
+_NEEDS = {"openslide": ("openslide", "slides"), "czi": ("pylibCZIrw", "czi")}
+PLAUSIBLE_PIXEL_UM = (0.05, 100.0)
+SQUARE_WITHIN = 1.1
+"""Largest ratio of a pixel's edges that is believed; scanners' pixels are square to a per cent."""
+AGREE_WITHIN = 1.05
+
+
+def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
+    """Open a stained slide lazily.
+
+    Files are decoded in a process of their own: what crashes, hangs or swallows memory there is an error here. Alpha is
+    composed on the scanner's background colour, else on white; what the scanner left out (``openslide.bounds-*``) is
+    cropped away, so that slide pixel (0, 0) is the first that was scanned.
+
+    Parameters
+    ----------
+    path
+        What a scanner wrote (see ``SUFFIXES``), a TIFF, OME-TIFF, CZI, PNG or JPEG; 8-bit RGB.
+    pixel_um
+        Edge length of a pixel in um, for files that do not state it; overrides what the file says.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        Not a readable RGB image, or no believable pixel size.
+    ModuleNotFoundError
+        The format needs an optional package; the message holds the command that installs it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no slide {path}")
+    kind, about = _open(path)
+    sizes = [(int(rows), int(columns)) for rows, columns, _, _ in about["levels"]]
+    levels = tuple(
+        Level(DecodedLevel(path, kind, i, (*size, 3)), (float(down), float(right)))
+        for i, (size, (_, _, down, right)) in enumerate(zip(sizes, about["levels"], strict=True))
+    )
+    statements: list[Statement] = [(float(y), float(x), str(source)) for y, x, source in about["pixels_um"]]
+    pixel, source = _pixel_size(path.name, statements, pixel_um)
+    for doubt in about.get("doubts", ()):
+        warnings.warn(f"{path.name} {doubt}", stacklevel=2)
+    if pixel_um is not None:
+        _challenge(path.name, pixel_um, statements)
+    notes = [*about["notes"], *_disagreement(statements)]
+    told = {"format": about["format"], "pixel_from": source, "notes": notes}
+    return Slide(levels[0].array, Grid(sizes[0], pixel), name=path.name, levels=levels, about=told)
+
+
+def is_slide(path: Path) -> bool:
+    """Whether a file is one coloured picture, and so a slide, and no volume: its ending says so, or its TIFF pages."""
+    path = Path(path)
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind != "tiff" or not path.is_file():
+        return kind is not None and path.is_file()
+    try:
+        about = look(kind, str(path))
+    except DecodeError:
+        return False
+    return not about.get("pages_alike")
+
+
+@dataclass(frozen=True)
+class DecodedLevel:
+    """One level of a slide's file, decoded elsewhere by the window: ``level[top:bottom, left:right]``."""
+
+    path: Path
+    kind: str
+    index: int
+    shape: tuple[int, int, int]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
+    def __getitem__(self, window: Any, /) -> npt.NDArray[np.uint8]:
+        where = window if isinstance(window, tuple) else (window,)
+        if not all(isinstance(part, slice) and part.step in (None, 1) for part in where[:2]):
+            raise TypeError("a slide is read by slices of rows and columns")
+        rows, columns = (part.indices(n) for part, n in zip((*where, slice(None))[:2], self.shape, strict=False))
+        top, bottom, left, right = rows[0], max(rows[:2]), columns[0], max(columns[:2])
+        if bottom == top or right == left:
+            return np.zeros((bottom - top, right - left, 3), dtype=np.uint8)[(slice(None), slice(None), *where[2:])]
+        try:
+            values = read(self.kind, str(self.path), self.index, (top, bottom, left, right))
+        except DecodeError as error:
+            raise ValueError(f"{self.path.name} cannot be read at {top}, {left} px: {error}") from None
+        return values[(slice(None), slice(None), *where[2:])]
+
+
+def _open(path: Path) -> tuple[str, dict[str, Any]]:
+    """The decoder that opens a file, and what it says of it."""
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path.name}: slides are read from {', '.join(SUFFIXES)}; convert it to one of these")
+    while True:
+        if kind in _NEEDS:
+            package, extra = _NEEDS[kind]
+            require(package, extra=extra)
+        try:
+            about = look(kind, str(path))
+        except DecodeError as error:
+            raise ValueError(f"{path.name} cannot be read as a slide: {error}") from None
+        if not about.get("maker"):
+            break
+        kind = "openslide"
+    if about.get("grey"):
+        raise ValueError(f"{path.name} cannot be read as a slide: it is grey, a stained slide is RGB; save it as RGB")
+    return kind, about
+
+
+def _pixel_size(name: str, statements: list[Statement], given_um: float | None) -> tuple[tuple[float, float], str]:
+    """Pixel size (y, x) in um and who says so; refuses what cannot be."""
+    low, high = PLAUSIBLE_PIXEL_UM
+    if given_um is not None:
+        if not (math.isfinite(given_um) and given_um > 0):
+            raise ValueError(f"{given_um:g} um is no pixel size for {name}; --slide-um must be a positive number")
+        return (given_um, given_um), "given"
+    if not statements:
+        raise ValueError(f"{name} does not state its pixel size; pass --slide-um")
+    y, x, source = statements[0]
+    density = screen_dpi(statements[0])
+    if density is not None:
+        raise ValueError(
+            f"{name} states {density:g} dots per inch ({source}), a setting for screens and print and no pixel size; "
+            "pass --slide-um"
+        )
+    if not all(low <= edge <= high for edge in (y, x)):
+        raise ValueError(f"{name} states a pixel size of {y:g} x {x:g} um ({source}), which cannot be; pass --slide-um")
+    if max(y, x) > SQUARE_WITHIN * min(y, x):
+        raise ValueError(
+            f"{name} states pixels of {y:g} x {x:g} um ({source}), far from square; pass --slide-um if they are square"
+        )
+    return (y, x), source
+
+
+def _challenge(name: str, given_um: float, statements: list[Statement]) -> None:
+    """Say so where the pixel size that was given cannot well be, or is not what the file says."""
+    low, high = PLAUSIBLE_PIXEL_UM
+    if not low <= given_um <= high:
+        warnings.warn(
+            f"{name}: pixels of {given_um:g} um are taken as given, though slides have {low:g} to {high:g} um; "
+            "is --slide-um in micrometres?",
+            stacklevel=3,
+        )
+        return
+    for y, x, source in statements[:1]:
+        square = max(y, x) <= SQUARE_WITHIN * min(y, x)
+        believable = square and screen_dpi((y, x, source)) is None and low <= min(y, x) <= max(y, x) <= high
+        if believable and not all(1 / AGREE_WITHIN < edge / given_um < AGREE_WITHIN for edge in (y, x)):
+            warnings.warn(
+                f"{name} states pixels of {y:g} x {x:g} um ({source}); the {given_um:g} um given are taken",
+                stacklevel=3,
+            )
+
+
+def _disagreement(statements: list[Statement]) -> list[str]:
+    """Whoever in the file says otherwise than the one believed."""
+    return [
+        f"{source}: {y:g} x {x:g} um instead"
+        for y, x, source in statements[1:]
+        if screen_dpi((y, x, source)) is None
+        and any(max(a, b) > AGREE_WITHIN * min(a, b) for a, b in zip((y, x), statements[0][:2], strict=True))
+    ]

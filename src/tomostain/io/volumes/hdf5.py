@@ -1,0 +1,208 @@
+"""A volume in an HDF5 or NeXus file: finds the data set, follows links inside the file's folder, reads windows."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tomostain.images.geometry import Grid, Vector
+from tomostain.images.image import Volume
+from tomostain.io.volumes.arrays import Array, Box, Chunked, Flat, Held, Source, Windowed
+from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
+from tomostain.io.volumes.hdf5_chunks import read_chunks
+from tomostain.io.volumes.hdf5_links import Node, candidates, find, inside_folder, nexus_default
+from tomostain.io.volumes.stated_spacing import agreed, of_attributes, of_axes, of_siblings
+from tomostain.io.volumes.zarr_bounds import warn_of_missing
+
+KIND = "HDF5"
+MOST_CHUNK_BYTES = 2**29
+"""A larger chunk cannot be read in part within the memory that a window may cost."""
+_CLEARLY_LARGER = 2
+_FILTERS = {
+    32000: "lzf",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32026: "blosc2",
+}
+
+
+class DataSet:
+    """The three long axes of a data set in an HDF5 file that is kept open; HDF5 reads only the chunks a box touches."""
+
+    def __init__(
+        self, name: str, file: Path, path: str, axes: slice, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
+        self.shape, self.dtype = shape[axes], dtype
+        self._where = (name, file, path, axes, shape, dtype)
+        self._name, self._warned = name, False
+        self._before, self._after = axes.start, len(shape) - axes.stop
+        self._data: Held[h5py.Dataset] = Held(_open_dataset, file, path)
+
+    def read(self, box: Box) -> Array:
+        where = (*(slice(0, 1),) * self._before, *(slice(a, b) for a, b in box), *(slice(0, 1),) * self._after)
+        data = self._data.get()
+        if not data.chunks:
+            plain: Array = data[where]
+            return plain.reshape(tuple(b - a for a, b in box))
+        values = np.empty(tuple(part.stop - part.start for part in where), self.dtype)
+        if read_chunks(data, where, values, self._name) and not self._warned:
+            self._warned = True
+            warn_of_missing(self._name, data.fillvalue)
+        return values.reshape(tuple(b - a for a, b in box))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (DataSet, self._where)
+
+
+def read_hdf5(path: Path, given: Given) -> Volume:
+    """Open a data set of an HDF5 or NeXus file as a lazy Volume.
+
+    Without ``::`` it is NeXus' default signal, else the only three-dimensional data set, else the one that is at least
+    twice as large as any other. Further axes of length one are left out. The voxel size is that of NeXus axes, or of
+    attributes or data sets beside the data, where they name a unit.
+
+    Raises
+    ------
+    VolumeError
+        Nothing to be read, several to choose from, a filter that is not installed, a link that leads out of the folder
+        or in a circle, no voxel size.
+    """
+    with told(path.name, KIND):
+        node = _chosen(path, given.inside)
+        name = f"{path.name}::{given.inside}" if given.inside else path.name
+        with node.open() as data:
+            if not isinstance(data, h5py.Dataset) or data.shape is None:
+                raise VolumeError(f"{name} is no data set; choose one with {path.name}::/group/data")
+            axes = _axes_of(name, data)
+            _check(name, data, node, path)
+            stated, seen = _stated_spacing(data, node, axes)
+            source = _source(name, data, node, axes)
+        grid = Grid(source.shape, spacing_of(name, stated, given, found=seen))
+        return Volume(Windowed(source, name, KIND), grid, name=name, about={"format": "HDF5", "data": node.path})
+
+
+def _source(name: str, data: h5py.Dataset, node: Node, axes: slice) -> Source:
+    """Values that lie in one piece are read where they lie, all others through HDF5."""
+    shape, dtype = tuple(int(n) for n in data.shape), np.dtype(data.dtype)
+    at, plain = data.id.get_offset(), data.id.get_type() == h5py.h5t.py_create(dtype)
+    if at is not None and plain and data.id.get_storage_size() == math.prod(shape) * dtype.itemsize:
+        z, y, x = shape[axes]
+        return Flat(node.file, (z, y, x), dtype, int(at))
+    source: Source = DataSet(name, node.file, node.path, axes, shape, dtype)
+    return Chunked(source, tuple(data.chunks[axes])) if data.chunks else source
+
+
+def _open_dataset(file: Path, path: str) -> h5py.Dataset:
+    return h5py.File(file, "r")[path]
+
+
+def _chosen(path: Path, inside: str) -> Node:
+    if inside:
+        node = find(path, inside)
+        with node.open() as opened:
+            if not isinstance(opened, h5py.Group):
+                return node
+    else:
+        default = nexus_default(path)
+        if default is not None:
+            return default
+    found = candidates(path, inside or "/")
+    if not found:
+        raise VolumeError(f"{path.name} holds no three-dimensional data set of numbers; is it the right file?")
+    signals = [one for one in found if one.is_signal]
+    if len(signals) == 1:
+        return signals[0].node
+    if len(found) > 1 and found[0].voxels < _CLEARLY_LARGER * found[1].voxels:
+        names = ", ".join(f"{path.name}::{one.asked}" for one in found[:8])
+        raise VolumeError(f"{path.name} holds several volumes; choose one of {names}")
+    return found[0].node
+
+
+def _axes_of(name: str, data: h5py.Dataset) -> slice:
+    """Where z, y, x stand among the axes; ilastik's axis tags are heeded, and must name them in this order."""
+    shape = tuple(int(n) for n in data.shape)
+    before = 0
+    while len(shape) - before > 3 and shape[before] == 1:
+        before += 1
+    tags = _axis_tags(data)
+    if len(tags) == len(shape) and set("zyx") <= set(tags):
+        before = tags.index("z")
+        if tags[before : before + 3] != ["z", "y", "x"]:
+            raise VolumeError(f"{name} has axes {' '.join(tags)}; save it with the axes in the order z y x")
+    others = shape[:before] + shape[before + 3 :]
+    if len(shape) < 3 or any(n != 1 for n in others):
+        raise VolumeError(f"{name} has a shape of {shape}; a volume has three axes z y x: save the one to be read")
+    shape_of(name, shape[before : before + 3])
+    return slice(before, before + 3)
+
+
+def _axis_tags(data: h5py.Dataset) -> list[str]:
+    try:
+        return [str(axis["key"]) for axis in json.loads(data.attrs["axistags"])["axes"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _check(name: str, data: h5py.Dataset, node: Node, root: Path) -> None:
+    """Check a data set before any of it is read: its type, where its bytes lie and how many, chunks and filters."""
+    dtype_of(name, data.dtype)
+    plist = data.id.get_create_plist()
+    external = [plist.get_external(i) for i in range(plist.get_external_count())]
+    sources = data.virtual_sources() if data.is_virtual else []
+    for named, offset, size in external:
+        file = inside_folder(name, _text(named), node.file, root)
+        if not file.is_file() or file.stat().st_size < offset + size:
+            raise VolumeError(f"{name} takes its values from {_text(named)}, which is not there whole; copy it here")
+    for source in sources:
+        file = node.file if source.file_name == "." else inside_folder(name, source.file_name, node.file, root)
+        if not file.is_file():
+            raise VolumeError(f"{name} takes its values from {source.file_name}, which is not there; copy it here")
+        find(file, source.dset_name)
+    if not external and not sources:
+        stored = node.file.stat().st_size
+        believable(name, data.shape, data.dtype, stored)
+        if data.id.get_storage_size() == 0:
+            raise VolumeError(f"{name} holds no values: it was created and never written; export it again")
+        at = data.id.get_offset()
+        if data.chunks is None and at is not None and at + data.id.get_storage_size() > stored:
+            raise VolumeError(f"{name} is truncated: its values lie beyond the file's end; copy it again")
+    if data.chunks and math.prod(data.chunks) * data.dtype.itemsize > MOST_CHUNK_BYTES:
+        raise VolumeError(f"{name} has chunks of {data.chunks}, too large to be read in part; rechunk it (h5repack)")
+    for i in range(plist.get_nfilters()):
+        code = int(plist.get_filter(i)[0])
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                importlib.import_module("hdf5plugin")
+        if not h5py.h5z.filter_avail(code):
+            raise VolumeError(
+                f"{name} is compressed with {_FILTERS.get(code, 'a filter')} (HDF5 filter {code}), which is not "
+                "installed; pip install 'tomostain[formats]', or save it with gzip (h5repack)"
+            )
+
+
+def _text(named: bytes | str) -> str:
+    return named.decode("utf-8", "replace") if isinstance(named, bytes) else named
+
+
+def _stated_spacing(data: h5py.Dataset, node: Node, axes: slice) -> tuple[Vector | None, str]:
+    """The voxel size that stands with the data, in its group, or at the file's root."""
+    stated, seen = of_attributes(data.attrs)
+    if node.beside is not None:
+        with node.beside.open() as group:
+            steps = of_axes(group, tuple(data.shape), axes.start)
+            if steps is not None:
+                stated["axes"] = steps
+            for more, also in (of_siblings(group), of_attributes(group.attrs)):
+                stated, seen = stated | more, seen + also
+    more, also = of_attributes(data.file.attrs)
+    return agreed(stated | more, seen + also)

@@ -1,0 +1,169 @@
+"""MetaImage volumes: .mha, or .mhd with its values in a file beside it; plain or zlib-compressed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tomostain.images.geometry import Grid, Vector
+from tomostain.images.image import Volume
+from tomostain.io.volumes.arrays import Flat, Source, Windowed
+from tomostain.io.volumes.given import Given, VolumeError, shape_of, spacing_of, told
+from tomostain.io.volumes.spool import Spooled, inflated
+
+KIND = "MetaImage"
+_HEADER_BYTES = 2**16
+_UM_PER_MM = 1e3
+_TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+
+
+def read_metaimage(path: Path, given: Given) -> Volume:
+    """Open a MetaImage file as a lazy Volume; a two-dimensional one is a volume of one plane.
+
+    Lengths are millimetres, as in ITK, whose format it is. Where the axes point is told, not applied.
+
+    Raises
+    ------
+    VolumeError
+        Several values a voxel, values in several files or outside the header's folder, truncated, no voxel size.
+    """
+    given.nothing_inside(path.name)
+    with told(path.name, KIND):
+        fields, end = _fields(path)
+        n = _whole(fields, "NDims", path.name)
+        sizes = _numbers(fields, "DimSize", n, path.name)
+        if n < 2 or any(size != 1 for size in sizes[3:]):
+            raise VolumeError(f"{path.name} has a shape of {tuple(int(s) for s in sizes)}; save one volume of it")
+        shape = shape_of(path.name, [int(size) for size in [*sizes[:3], 1][:3][::-1]])
+        if _whole(fields, "ElementNumberOfChannels", path.name, 1) != 1:
+            raise VolumeError(f"{path.name} holds several values a voxel; a CT volume has one grey value")
+        kind = fields.get("ElementType", "").upper()
+        if kind not in _TYPES:
+            raise VolumeError(
+                f"{path.name} holds values of type {kind or 'unknown'}; save it as MET_SHORT or MET_FLOAT"
+            )
+        big = _true(fields, "BinaryDataByteOrderMSB") or _true(fields, "ElementByteOrderMSB")
+        dtype = np.dtype((">" if big else "<") + _TYPES[kind])
+        if fields.get("BinaryData", "True").lower() == "false":
+            raise VolumeError(f"{path.name} stores its values as text; save it as binary")
+        file, begin = _values_file(path, fields, end)
+        wanted = math.prod(shape) * dtype.itemsize
+        source: Source
+        if _true(fields, "CompressedData"):
+            source = Spooled(file, shape, dtype, lambda: inflated(file, offset=begin))
+        else:
+            if fields.get("HeaderSize") == "-1":
+                begin = file.stat().st_size - wanted
+            missing = begin + wanted - file.stat().st_size
+            if missing > 0 or begin < 0:
+                raise VolumeError(f"{file.name} ends {max(missing, -begin)} bytes too early; copy or export it again")
+            source = Flat(file, shape, dtype, begin)
+        grid = Grid(
+            shape, spacing_of(path.name, _stated(path.name, fields, n, given), given), _origin(fields, n, path.name)
+        )
+        about = {"format": "MetaImage", "orientation": _orientation(fields, n, path.name)}
+        return Volume(Windowed(source, path.name, KIND), grid, name=path.name, about=about)
+
+
+def _fields(path: Path) -> tuple[dict[str, str], int]:
+    """The header's ``Key = Value`` lines, and where they end: with the line that says where the values are."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        while file.tell() < _HEADER_BYTES:
+            line = file.readline(_HEADER_BYTES).decode("latin-1")
+            key, mark, value = line.partition("=")
+            if not mark:
+                break
+            fields[key.strip()] = value.strip()
+            if key.strip() == "ElementDataFile":
+                return fields, file.tell()
+    raise VolumeError(f"{path.name} cannot be read as {KIND}: its header does not end with ElementDataFile")
+
+
+def _values_file(path: Path, fields: Mapping[str, str], end: int) -> tuple[Path, int]:
+    named = fields["ElementDataFile"]
+    skip = max(_whole(fields, "HeaderSize", path.name, 0), 0)
+    if named.upper() == "LOCAL":
+        return path, end + skip
+    if named.upper().startswith("LIST") or "%" in named:
+        raise VolumeError(f"{path.name} takes its values from several files ({named}); save it as one .mha file")
+    file = (path.parent / named).resolve()
+    if not file.is_relative_to(path.parent.resolve()):
+        raise VolumeError(
+            f"{path.name} takes its values from {named}, outside its own folder; copy that file beside it"
+        )
+    if not file.is_file():
+        raise VolumeError(f"{path.name} takes its values from {named}, which is not there; copy it beside the header")
+    return file, skip
+
+
+def _stated(name: str, fields: Mapping[str, str], n: int, given: Given) -> Vector | None:
+    key = next((key for key in ("ElementSpacing", "ElementSize") if key in fields), None)
+    if key is None or n < 3 or given.spacing_um is not None:
+        return None
+    x, y, z = _numbers(fields, key, n, name)[:3]
+    if (x, y, z) == (1.0, 1.0, 1.0):
+        raise VolumeError(
+            f"{name} states voxels of 1 x 1 x 1 mm, which programs write when they know none; pass --spacing-um z y x"
+        )
+    return z * _UM_PER_MM, y * _UM_PER_MM, x * _UM_PER_MM
+
+
+def _matrix(fields: Mapping[str, str], n: int, name: str) -> list[float] | None:
+    key = next((key for key in ("TransformMatrix", "Orientation", "Rotation") if key in fields), None)
+    return None if key is None else _numbers(fields, key, n * n, name)
+
+
+def _origin(fields: Mapping[str, str], n: int, name: str) -> tuple[float, ...]:
+    """Centre of the first voxel (z, y, x) in um; zero where the axes are not the world's own."""
+    key = next((key for key in ("Offset", "Position", "Origin") if key in fields), None)
+    identity = [float(i == j) for i in range(n) for j in range(n)]
+    if key is None or n != 3 or (_matrix(fields, n, name) or identity) != identity:
+        return ()
+    origin = _numbers(fields, key, 3, name)
+    return tuple(edge * _UM_PER_MM for edge in origin[::-1]) if all(math.isfinite(o) for o in origin) else ()
+
+
+def _orientation(fields: Mapping[str, str], n: int, name: str) -> str:
+    """Where the axes point: the anatomical letters and the matrix, as the header has them."""
+    matrix = _matrix(fields, n, name)
+    told_ = [f"x y z to {fields['AnatomicalOrientation']}"] if "AnatomicalOrientation" in fields else []
+    told_ += [f"matrix {' '.join(f'{number:g}' for number in matrix)}"] if matrix else []
+    return ", ".join(told_) or "not stated"
+
+
+def _numbers(fields: Mapping[str, str], key: str, count: int, name: str) -> list[float]:
+    try:
+        numbers = [float(text) for text in fields[key].split()]
+    except (KeyError, ValueError):
+        numbers = []
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+        raise VolumeError(f"{name} needs {count} numbers as {key}, not {fields.get(key, 'none')!r}; it is damaged")
+    return numbers
+
+
+def _whole(fields: Mapping[str, str], key: str, name: str, default: int | None = None) -> int:
+    text = fields.get(key)
+    if text is None and default is not None:
+        return default
+    if text is None or not text.lstrip("-").isdigit() or len(text) > 18 or (key == "NDims" and not 0 < int(text) < 10):
+        raise VolumeError(f"{name} needs a whole number as {key}, not {text!r}; it is damaged")
+    return int(text)
+
+
+def _true(fields: Mapping[str, str], key: str) -> bool:
+    return fields.get(key, "False").lower() in ("true", "1")

@@ -1,0 +1,1 @@
+"""A CT plane and a stain on one grid: made, saved, loaded, split by specimen."""

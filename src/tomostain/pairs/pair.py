@@ -1,0 +1,213 @@
+"""A Pair: CT plane (or slab) and stain on one Grid, with what may be believed of it; kept as NAME.pair.zarr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+
+from tomostain.images.geometry import Grid, Placement, Plane
+from tomostain.images.image import Slide, Volume
+from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
+from tomostain.io.volumes.given import VolumeError, told
+from tomostain.io.volumes.zarr_store import attributes_of, read_whole
+
+FORMAT = "tomostain-pair"
+SUFFIX = ".pair.zarr"
+_DTYPES = {"ct": np.float32, "stain": np.uint8, "mask": np.uint8, "confidence": np.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One section and the CT it was cut from, pixel on pixel.
+
+    ``ct`` is (planes, y, x) float32 in the volume's own values, ``stain`` (y, x, 3) uint8 sRGB, ``mask`` (y, x) bool
+    (True where both exist), ``confidence`` (y, x) float32 in [0, 1]. ``grid`` is the plane's raster (um).
+    """
+
+    ct: npt.NDArray[np.float32]
+    stain: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.bool_]
+    confidence: npt.NDArray[np.float32]
+    grid: Grid
+    specimen: str
+    name: str
+    stain_name: str = "toluidine blue"
+    plane: Plane | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.grid.shape
+        found = {"ct": self.ct.shape[1:], "stain": self.stain.shape[:2], "mask": self.mask.shape}
+        found["confidence"] = self.confidence.shape
+        wrong = {name: there for name, there in found.items() if tuple(there) != shape}
+        if wrong or self.ct.ndim != 3 or self.stain.shape[2:] != (3,):
+            raise ValueError(f"pair {self.name}: CT and stain must share one raster {shape}; {wrong or 'wrong axes'}")
+        if not self.specimen:
+            raise ValueError(f"pair {self.name} names no specimen; pass --specimen, so that no animal is split")
+        if not self.mask.any():
+            raise ValueError(f"pair {self.name}: the mask leaves no pixel; check the placement and the exclude mask")
+        inside = self.ct[:, self.mask]
+        if not np.isfinite(inside).all():
+            raise ValueError(f"pair {self.name}: the CT has NaN or infinite values inside the mask; mask or mend them")
+        if inside.min() == inside.max():
+            raise ValueError(
+                f"pair {self.name}: the CT is constant ({inside.min():g}) inside the mask; nothing to learn"
+            )
+
+    @property
+    def weight(self) -> npt.NDArray[np.float32]:
+        """What losses and metrics weigh each pixel with: mask x confidence, (y, x) float32."""
+        return self.mask * self.confidence
+
+    @property
+    def central_ct(self) -> npt.NDArray[np.float32]:
+        """The CT plane that the stain lies in: (y, x) float32."""
+        central: npt.NDArray[np.float32] = self.ct[self.ct.shape[0] // 2]
+        return central
+
+
+def make_pair(
+    volume: Volume,
+    slide: Slide,
+    placement: Placement,
+    *,
+    specimen: str,
+    name: str,
+    planes: int = 1,
+    exclude: npt.NDArray[Any] | None = None,
+    stain_name: str = "toluidine blue",
+) -> Pair:
+    """Cut the CT where the slide was cut and average the slide down to the CT's voxel size.
+
+    ``planes`` is the number of CT planes, a voxel apart, centred on the section. ``exclude`` is a slide mask (y, x),
+    non-zero where the slide must not be believed (markers, folds). The confidence is the placement's own (1 where it
+    was not judged) times the share of each pixel that ``exclude`` leaves; the expected TRE goes into the notes.
+
+    Raises
+    ------
+    ValueError
+        The placement belongs to a slide of another size, or slide and volume do not overlap.
+    """
+    if tuple(slide.shape[:2]) != placement.slide_shape:
+        raise ValueError(
+            f"{slide.name} is {slide.shape[0]} x {slide.shape[1]} px but its placement was made for "
+            f"{placement.slide_shape[0]} x {placement.slide_shape[1]}; use the placement of this slide"
+        )
+    plane = placement.plane(float(min(volume.grid.spacing_um)))
+    ct = plane_of(volume, plane, planes=planes)
+    stain, covered = slide_on_plane(slide, placement, plane)
+    mask = covered & np.isfinite(ct).all(axis=0)
+    if not mask.any():
+        raise ValueError(f"{slide.name} does not meet {volume.name} where the placement puts it; check the placement")
+    confidence = np.where(mask, placement.confidence_at(placement.volume_um_to_slide_px(plane.points_um())), 0.0)
+    if exclude is not None:
+        confidence *= 1.0 - np.clip(mask_on_plane(exclude, placement, plane), 0.0, 1.0)
+        mask &= confidence > 0
+    return Pair(
+        ct=np.where(np.isfinite(ct), ct, np.float32(np.median(ct[:, mask]) if mask.any() else 0.0)),
+        stain=stain,
+        mask=mask,
+        confidence=confidence.astype(np.float32),
+        grid=plane.grid,
+        specimen=specimen,
+        name=name,
+        stain_name=stain_name,
+        plane=plane,
+        notes={} if placement.expected_tre_um is None else {"expected_tre_um": placement.expected_tre_um},
+    )
+
+
+def save_pair(pair: Pair, path: Path) -> Path:
+    """Write a pair as a Zarr v3 group; its attributes, written last, make it whole."""
+    root = zarr.open_group(path, mode="w", zarr_format=3)
+    arrays: dict[str, npt.NDArray[Any]] = {"ct": pair.ct, "stain": pair.stain}
+    arrays |= {"mask": pair.mask.astype(np.uint8), "confidence": pair.confidence}
+    for name, values in arrays.items():
+        chunk = tuple(min(n, 512) for n in values.shape)
+        settings: dict[str, Any] = {
+            "chunks": chunk,
+            "compressors": ZstdCodec(level=3),
+            "config": {"write_empty_chunks": True},
+        }
+        root.create_array(name, data=np.ascontiguousarray(values), **settings)
+    root.attrs.update(
+        {
+            "format": FORMAT,
+            "version": 1,
+            "specimen": pair.specimen,
+            "name": pair.name,
+            "stain_name": pair.stain_name,
+            "spacing_um": list(pair.grid.spacing_um),
+            "origin_um": list(pair.grid.origin_um),
+            "plane": pair.plane.to_json() if pair.plane else None,
+            "notes": json.loads(json.dumps(dict(pair.notes))),
+            "every_chunk": True,
+        }
+    )
+    return Path(path)
+
+
+def load_pair(path: Path) -> Pair:
+    """Read a pair.
+
+    Raises
+    ------
+    ValueError
+        The folder is not a pair, an unfinished one, or damaged.
+    """
+    path = Path(path)
+    try:
+        with told(path.name, "a pair"):
+            return _load(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a readable pair ({error}); make it again with `tomostain pair`") from None
+
+
+def _load(path: Path) -> Pair:
+    about = attributes_of(path)
+    if about.get("format") != FORMAT:
+        raise VolumeError("it has no pair attributes, so it was not written to the end")
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, dtype in _DTYPES.items():
+        arrays[name] = read_whole(path, name, every_chunk=bool(about.get("every_chunk")))
+        if arrays[name].dtype != dtype:
+            raise VolumeError(f"its {name} is {arrays[name].dtype}, not {dtype}")
+    confidence = arrays["confidence"]
+    if not (np.isfinite(confidence).all() and confidence.min() >= 0 and confidence.max() <= 1):
+        raise VolumeError("its confidence does not lie in 0 .. 1")
+    plane = about["plane"]
+    return Pair(
+        ct=arrays["ct"],
+        stain=arrays["stain"],
+        mask=arrays["mask"].astype(bool),
+        confidence=confidence,
+        grid=Grid(arrays["mask"].shape, tuple(about["spacing_um"]), tuple(about["origin_um"])),
+        specimen=str(about["specimen"]),
+        name=str(about["name"]),
+        stain_name=str(about["stain_name"]),
+        plane=Plane.from_json(plane) if plane else None,
+        notes=dict(about["notes"]),
+    )
+
+
+def pairs_in(folder: Path) -> list[Path]:
+    """All pairs below a folder, in the order of their names (``folder`` may itself be a pair).
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    folder = Path(folder)
+    found = [folder] if folder.name.endswith(SUFFIX) else sorted(folder.rglob(f"*{SUFFIX}"))
+    if not found or not found[0].is_dir():
+        raise FileNotFoundError(f"{folder} holds no *{SUFFIX}; make pairs with `tomostain pair`")
+    return found

@@ -1,0 +1,1 @@
+"""How good a stain is: metrics, LPIPS, baselines, and scores over specimens."""

@@ -1,0 +1,204 @@
+"""NRRD, MetaImage, NIfTI, raw and .npy: geometry told, calibration applied, lies and bombs refused."""
+
+import gzip
+import tempfile
+
+import nibabel
+import nrrd
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.spool import spool
+
+UNIT = {"spacing_um": (1, 1, 1)}
+
+
+@pytest.fixture
+def ct(rng):
+    return rng.integers(0, 999, (6, 8, 9)).astype(np.int16)
+
+
+@pytest.fixture
+def mha(tmp_path, ct):
+    """Write a MetaImage with the library's own hand and change lines of its header."""
+
+    def make(*changes, name="a.mha", **settings):
+        image = sitk.GetImageFromArray(ct)
+        image.SetSpacing((0.01, 0.02, 0.03))
+        image.SetOrigin((1.0, 2.0, 3.0))
+        sitk.WriteImage(image, str(tmp_path / name), settings.get("compressed", False))
+        raw = (tmp_path / name).read_bytes()
+        for old, new in changes:
+            assert old in raw
+            raw = raw.replace(old, new, 1)
+        (tmp_path / name).write_bytes(raw)
+        return tmp_path / name
+
+    return make
+
+
+def test_metaimage_origin_and_orientation_are_told(mha):
+    volume = read_volume(mha())
+    assert volume.grid.origin_um == (3000.0, 2000.0, 1000.0)
+    assert volume.about["orientation"] == "x y z to RAI, matrix 1 0 0 0 1 0 0 0 1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (b"DimSize = 9 8 6", b"DimSize = 9 0 6", "three positive sizes"),
+        (b"DimSize = 9 8 6", b"DimSize = 9 8 1099511627776", "bytes too early"),
+        (b"DimSize = 9 8 6", b"DimSize = 9 8", "needs 3 numbers as DimSize"),
+        (b"MET_SHORT", b"MET_STRING", "type MET_STRING"),
+        (b"NDims = 3", b"NDims = many", "whole number as NDims"),
+        (b"ElementSpacing = 0.01", b"ElementSpacing = nan ", "needs 3 numbers as ElementSpacing"),
+        (b"ElementDataFile = LOCAL", b"ElementDataFile = ../secret", "outside its own folder"),
+        (b"ElementDataFile = LOCAL", b"ElementDataFile = /etc/hostname", "outside its own folder"),
+        (b"ElementDataFile = LOCAL", b"ElementDataFile = LIST", "several files"),
+        (b"ElementDataFile = LOCAL", b"Nothing = LOCAL", "does not end with ElementDataFile"),
+    ],
+)
+def test_metaimage_headers_that_lie_are_refused(mha, old, new, fault):
+    with pytest.raises(ValueError, match=rf"a\.mha.*{fault}"):
+        read_volume(mha((old, new)))[:]
+
+
+def test_default_spacing_of_one_millimetre_is_asked_about(tmp_path, ct):
+    sitk.WriteImage(sitk.GetImageFromArray(ct), str(tmp_path / "a.mha"))
+    nibabel.save(nibabel.Nifti1Image(ct.T, np.eye(4)), tmp_path / "a.nii")
+    for name in ("a.mha", "a.nii"):
+        with pytest.raises(ValueError, match=rf"{name} states voxels of 1 x 1 x 1.*pass --spacing-um z y x"):
+            read_volume(tmp_path / name)
+        np.testing.assert_array_equal(read_volume(tmp_path / name, **UNIT)[:], ct)
+
+
+def test_nifti_slope_calibrates_and_orientation_is_told_not_applied(tmp_path, ct):
+    image = nibabel.Nifti2Image(ct.T, np.diag([-5.0, 5.0, 5.0, 1.0]))
+    image.header.set_xyzt_units("micron")
+    image.header.set_slope_inter(0.5, -3)
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume[:], ct * 0.5 - 3)
+    assert volume.grid.spacing_um == (5.0, 5.0, 5.0)
+    assert volume.about["orientation"].startswith("z to S, y to A, x to L")
+
+
+def test_nifti_with_several_times_is_refused(tmp_path, ct):
+    nibabel.save(nibabel.Nifti1Image(np.stack([ct.T, ct.T], axis=3), np.diag([2.0, 2, 2, 1])), tmp_path / "a.nii")
+    with pytest.raises(ValueError, match=r"a\.nii has a shape of \(9, 8, 6, 2\)"):
+        read_volume(tmp_path / "a.nii")
+
+
+def test_nrrd_directions_give_spacing_origin_and_words(tmp_path, ct):
+    header = {"space": "left-posterior-superior", "space directions": np.diag([0.01, 0.02, 0.03])}
+    header |= {"space origin": np.array([1.0, 2.0, 3.0]), "space units": ["mm"] * 3}
+    nrrd.write(str(tmp_path / "a.nrrd"), ct, header, index_order="C")
+    volume = read_volume(tmp_path / "a.nrrd")
+    assert volume.grid.spacing_um == (30.0, 20.0, 10.0)
+    assert volume.grid.origin_um == (3000.0, 2000.0, 1000.0)
+    assert volume.about["orientation"].startswith("left-posterior-superior, x y z along (0.01,0,0)")
+
+
+def test_nrrd_without_spacing_is_asked_for_it(tmp_path, ct):
+    nrrd.write(str(tmp_path / "a.nrrd"), ct, {}, index_order="C")
+    with pytest.raises(ValueError, match=r"a\.nrrd has no voxel size; pass --spacing-um z y x"):
+        read_volume(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (b"sizes: 9 8 6", b"sizes: 9 8 0", "three positive sizes"),
+        (b"sizes: 9 8 6", b"sizes: 9 8 5", "144 bytes more than its header says"),
+        (b"type: int16", b"type: int8", "432 bytes more than its header says"),
+        (b"sizes: 9 8 6", b"sizes: 1099511627776 8 6", "bytes too early"),
+        (b"type: int16", b"type: block", "type block"),
+        (b"encoding: raw", b"encoding: ascii", "encoded as 'ascii'"),
+        (b"endian: little\n", b"", "does not say the byte order"),
+        (b"endian: little\n", b"endian: little\ndata file: ../secret.raw\n", "outside its own folder"),
+        (b"NRRD", b"NRRX", "cannot be read as NRRD"),
+    ],
+)
+def test_nrrd_headers_that_lie_are_refused(tmp_path, ct, old, new, fault):
+    path = tmp_path / "a.nrrd"
+    nrrd.write(str(path), ct, {"spacings": [1, 1, 1], "encoding": "raw"}, index_order="C")
+    raw = path.read_bytes()
+    assert old in raw
+    path.write_bytes(raw.replace(old, new, 1))
+    with pytest.raises(ValueError, match=rf"a\.nrrd.*{fault}"):
+        read_volume(path, **UNIT)[:]
+
+
+def test_a_gzip_that_holds_more_or_less_than_its_header_says_is_refused(tmp_path, ct):
+    nibabel.save(nibabel.Nifti1Image(ct.T, np.diag([2.0, 2, 2, 1])), tmp_path / "a.nii")
+    raw = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "more.nii.gz").write_bytes(gzip.compress(raw + b"\1" * 10))
+    (tmp_path / "less.nii.gz").write_bytes(gzip.compress(raw[:-10]))
+    with pytest.raises(ValueError, match=r"more\.nii\.gz holds more values than its header says"):
+        read_volume(tmp_path / "more.nii.gz")[0]
+    with pytest.raises(ValueError, match=r"less\.nii\.gz ends 10 bytes too early"):
+        read_volume(tmp_path / "less.nii.gz")[0]
+
+
+def test_a_bomb_is_refused_before_it_is_decompressed(tmp_path, ct):
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((4096, 4096, 4096))
+    header["vox_offset"], header["magic"], header["pixdim"][1:4] = 352, b"n+1", 0.005
+    (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(2**20)))
+    with pytest.raises(ValueError, match=r"bomb\.nii\.gz claims 4096 x 4096 x 4096 int16 values \(128 GiB\)"):
+        read_volume(tmp_path / "bomb.nii.gz")
+
+
+def test_the_spool_is_gone_with_its_volume(tmp_path, ct, monkeypatch):
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spool"))
+    nibabel.save(nibabel.Nifti1Image(ct.T, np.diag([2.0, 2, 2, 1])), tmp_path / "a.nii.gz")
+    volume = read_volume(tmp_path / "a.nii.gz")
+    assert not list((tmp_path / "spool").iterdir())
+    np.testing.assert_array_equal(volume[2], ct[2])
+    assert [file.stat().st_size for file in (tmp_path / "spool").iterdir()] == [ct.nbytes]
+    del volume
+    assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_disk_too_small_for_the_spool_is_told_first():
+    with pytest.raises(ValueError, match=r"a\.nii\.gz needs 1\.1e\+12 GiB of .* set TMPDIR to a larger disk"):
+        spool(iter([b"never read"]), 2**70, "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({}, r"says nothing of itself; pass --shape z y x and --dtype NAME"),
+        ({"shape": (6, 8, 9), "dtype": "uint8"}, r"has 864 bytes; 6 x 8 x 9 uint8 after an offset of 0 would be 432"),
+        ({"shape": (6, 8, 9), "dtype": "uint16", "offset": 4}, "would be 868"),
+        ({"shape": (6, -8, 9), "dtype": "uint16"}, "three positive sizes"),
+        ({"shape": (6, 8, 9), "dtype": "complex64"}, "grey values are"),
+        ({"shape": (6, 8, 9), "dtype": "uint17"}, "is no type of values"),
+    ],
+)
+def test_raw_values_must_fit_their_file(tmp_path, ct, settings, fault):
+    ct.tofile(tmp_path / "a.raw")
+    with pytest.raises(ValueError, match=fault):
+        read_volume(tmp_path / "a.raw", **UNIT, **settings)
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">int16", "int16be", "INT16BE"])
+def test_raw_byte_order_is_in_the_name(tmp_path, ct, dtype):
+    (tmp_path / "a.raw").write_bytes(b"head" + ct.astype(">i2").tobytes())
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.raw", shape=ct.shape, dtype=dtype, offset=4, **UNIT)[:], ct)
+
+
+def test_npy_of_objects_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.empty((2, 2, 2), object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"a\.npy holds object; grey values are"):
+        read_volume(tmp_path / "a.npy", **UNIT)
+
+
+def test_absurd_voxel_sizes_are_challenged(mha):
+    path = mha((b"ElementSpacing = 0.0", b"ElementSpacing = 1000000.0"))
+    with pytest.raises(ValueError, match=r"a\.mha states a voxel of 30 x 20 x 1e\+09 um, which cannot be"):
+        read_volume(path)
