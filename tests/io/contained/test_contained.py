@@ -62,9 +62,7 @@ def test_misbehaviour_is_an_error_and_the_next_file_is_read(process, png, name):
 
 def test_the_decoding_process_stays_small(png):
     """It imports nothing of the package but the decoders, so that it is up at once."""
-    code = (
-        "import sys, tomostain.io.contained.worker; print({'zarr', 'scipy', 'torch'} & set(sys.modules))"
-    )
+    code = "import sys, tomostain.io.contained.worker; print({'zarr', 'scipy', 'torch'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"
     assert MEMORY_BYTES == 2**30

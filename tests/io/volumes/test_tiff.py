@@ -8,7 +8,6 @@ import pytest
 import tifffile
 
 from tomostain.io.volumes import read_volume
-from tomostain.io.volumes.ome_xml import OME_UM
 
 UNIT = {"spacing_um": (1, 1, 1)}
 
@@ -48,12 +47,6 @@ def test_ome_lengths_come_in_um(tmp_path, grey, unit, um):
     about |= {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
     tifffile.imwrite(tmp_path / "a.ome.tif", grey, ome=True, metadata=about)
     assert read_volume(tmp_path / "a.ome.tif").grid.spacing_um == pytest.approx((7, 7, 7))
-
-
-def test_every_prefix_of_the_metre_is_its_power_of_ten():
-    assert OME_UM["Ym"] / OME_UM["ym"] == pytest.approx(1e48)
-    assert OME_UM["li"] == pytest.approx(25400 / 12)
-    assert OME_UM["µm"] == OME_UM["μm"] == 1.0
 
 
 def test_ome_planes_are_taken_in_the_order_their_metadata_says(tmp_path, grey):

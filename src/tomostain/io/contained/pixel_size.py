@@ -7,39 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
 from xml.etree import ElementTree
+
+from tomostain.io.units import UM_PER_CM, UM_PER_INCH, UM_PER_SYMBOL, number_of, um_per
 
 Statement = tuple[float, float, str]
 
-UM_PER_INCH, UM_PER_CM = 25400.0, 10000.0
 SCREEN_DPI = (72.0, 96.0, 150.0, 300.0)
 """Densities that programs write when nobody asked them to; they say nothing about a microscope."""
-_PREFIXES = {
-    "Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "": 0, "d": -1, "c": -2,
-    "m": -3, "u": -6, "µ": -6, "μ": -6, "n": -9, "p": -12, "f": -15, "a": -18, "z": -21, "y": -24,
-}  # fmt: skip
-UM_PER_UNIT: Mapping[str, float] = {f"{prefix}m": 10.0 ** (power + 6) for prefix, power in _PREFIXES.items()} | {
-    "Å": 1e-4,
-    "thou": 25.4,
-    "li": UM_PER_INCH / 12,
-    "in": UM_PER_INCH,
-    "inch": UM_PER_INCH,
-    "ft": 12 * UM_PER_INCH,
-    "yd": 36 * UM_PER_INCH,
-    "mi": 63360 * UM_PER_INCH,
-    "pt": UM_PER_INCH / 72,
-    "ua": 1.495978707e17,
-    "ly": 9.4607304725808e21,
-    "pc": 3.0856775814913673e22,
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "millimeter": 1e3,
-    "nanometer": 1e-3,
-}
-"""OME's UnitsLength (2016-06 schema) and the words that ImageJ users type; a pixel or reference frame has no length."""
 
 
 def of_ome(xml: str, shape: tuple[int, int]) -> Statement | None:
@@ -53,8 +28,8 @@ def of_ome(xml: str, shape: tuple[int, int]) -> Statement | None:
     for about in fitting or found[:1]:
         edges = []
         for axis in "YX":
-            unit = UM_PER_UNIT.get(about.get(f"PhysicalSize{axis}Unit", "µm"))
-            edges.append(_number(about.get(f"PhysicalSize{axis}")) * (unit or 0.0))
+            unit = UM_PER_SYMBOL.get(about.get(f"PhysicalSize{axis}Unit", "µm"))
+            edges.append((number_of(about.get(f"PhysicalSize{axis}")) or 0.0) * (unit or 0.0))
         if edges[1] > 0 and "PhysicalSizeY" not in about:
             edges[0] = edges[1]
         return _statement(edges[0], edges[1], "OME PhysicalSizeX and Y")
@@ -76,7 +51,7 @@ def doubt_of_ome(xml: str, shape: tuple[int, int]) -> str | None:
 def of_aperio(description: str) -> Statement | None:
     """MPP in Aperio's image description, ``|MPP = 0.4990|``."""
     found = re.search(r"\bMPP\s*=\s*([0-9.eE+-]+)", description)
-    edge = _number(found.group(1)) if found else 0.0
+    edge = (number_of(found.group(1)) or 0.0) if found else 0.0
     return _statement(edge, edge, "aperio.MPP")
 
 
@@ -85,7 +60,7 @@ def of_imagej(description: str, y: float, x: float) -> Statement | None:
     found = re.search(r"^unit=(.+)$", description, flags=re.MULTILINE)
     if not description.startswith("ImageJ=") or not found or not (y > 0 and x > 0):
         return None
-    unit = UM_PER_UNIT.get(found.group(1).strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ"))
+    unit = um_per(found.group(1))
     return _statement(unit / y, unit / x, f"ImageJ unit {found.group(1).strip()} and resolution") if unit else None
 
 
@@ -114,11 +89,3 @@ def screen_dpi(statement: Statement) -> float | None:
 
 def _statement(y: float, x: float, source: str) -> Statement | None:
     return (y, x, source) if y > 0 and x > 0 and math.isfinite(y * x) else None
-
-
-def _number(text: Any) -> float:
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        return 0.0
-    return value if math.isfinite(value) else 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,41 +12,6 @@ import numpy as np
 
 from tomostain.images.geometry import Vector
 
-UM_PER = {
-    "angstrom": 1e-4,
-    "nanometer": 1e-3,
-    "micrometer": 1.0,
-    "millimeter": 1e3,
-    "centimeter": 1e4,
-    "decimeter": 1e5,
-    "meter": 1e6,
-    "inch": 25400.0,
-    "foot": 304800.0,
-    "yard": 914400.0,
-    "thou": 25.4,
-    "point": 25400.0 / 72,
-    "picometer": 1e-6,
-}
-_SHORT = {
-    "å": "angstrom",
-    "a": "angstrom",
-    "nm": "nanometer",
-    "um": "micrometer",
-    "µm": "micrometer",
-    "μm": "micrometer",
-    "micron": "micrometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "dm": "decimeter",
-    "m": "meter",
-    "in": "inch",
-    "ft": "foot",
-    "yd": "yard",
-    "mil": "thou",
-    "li": "thou",
-    "pt": "point",
-    "pm": "picometer",
-}
 PLAUSIBLE_VOXEL_UM = (1e-3, 2e4)
 """Voxel sizes outside this, 1 nm to 2 cm, are slips of a unit."""
 
@@ -101,18 +65,6 @@ def one_line(error: BaseException) -> str:
     """The first 200 characters of what an exception says."""
     text = " ".join(str(error).split()) or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in text[:200])
-
-
-def um_per(unit: Any) -> float | None:
-    """Micrometres in one of a unit named in full or in short, singular or plural; None for anything else."""
-    if isinstance(unit, bytes):
-        unit = unit.decode("utf-8", "replace")
-    word = str(unit).strip().strip('"').replace("\\u00b5", "µ").replace("\\u00B5", "µ").lower()
-    word = re.sub(r"metre(s?)$", r"meter\1", word)
-    for known in (word, word.removesuffix("s")):
-        if known in _SHORT or known in UM_PER:
-            return UM_PER[_SHORT.get(known, known)]
-    return None
 
 
 def spacing_of(name: str, stated: Sequence[float] | None, given: Given, *, found: str = "") -> Vector:

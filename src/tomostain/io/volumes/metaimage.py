@@ -10,13 +10,13 @@ import numpy as np
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
+from tomostain.io.units import UM_PER_MM
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
 from tomostain.io.volumes.given import Given, VolumeError, shape_of, spacing_of, told
 from tomostain.io.volumes.spool import Spooled, inflated
 
 KIND = "MetaImage"
 _HEADER_BYTES = 2**16
-_UM_PER_MM = 1e3
 _TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -120,7 +120,7 @@ def _stated(name: str, fields: Mapping[str, str], n: int, given: Given) -> Vecto
         raise VolumeError(
             f"{name} states voxels of 1 x 1 x 1 mm, which programs write when they know none; pass --spacing-um z y x"
         )
-    return z * _UM_PER_MM, y * _UM_PER_MM, x * _UM_PER_MM
+    return z * UM_PER_MM, y * UM_PER_MM, x * UM_PER_MM
 
 
 def _matrix(fields: Mapping[str, str], n: int, name: str) -> list[float] | None:
@@ -135,7 +135,7 @@ def _origin(fields: Mapping[str, str], n: int, name: str) -> tuple[float, ...]:
     if key is None or n != 3 or (_matrix(fields, n, name) or identity) != identity:
         return ()
     origin = _numbers(fields, key, 3, name)
-    return tuple(edge * _UM_PER_MM for edge in origin[::-1]) if all(math.isfinite(o) for o in origin) else ()
+    return tuple(edge * UM_PER_MM for edge in origin[::-1]) if all(math.isfinite(o) for o in origin) else ()
 
 
 def _orientation(fields: Mapping[str, str], n: int, name: str) -> str:

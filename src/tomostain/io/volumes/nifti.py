@@ -11,9 +11,9 @@ import numpy as np
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Calibrated, LazyArray, Volume
+from tomostain.io.units import UM_PER_MM
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
 from tomostain.io.volumes.given import (
-    UM_PER,
     Given,
     VolumeError,
     believable,
@@ -28,7 +28,7 @@ nibabel: Any = _nibabel
 
 KIND = "NIfTI"
 _HEADER_BYTES = 540
-_UM = {"mm": UM_PER["millimeter"], "micron": 1.0, "meter": UM_PER["meter"], "unknown": UM_PER["millimeter"]}
+_UM = {"mm": UM_PER_MM, "micron": 1.0, "meter": 1e6, "unknown": UM_PER_MM}
 """What every NIfTI program reads a header without a unit as: millimetres."""
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
+from tomostain.io.units import UM_PER_MM, um_per
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
-from tomostain.io.volumes.given import UM_PER, Given, VolumeError, dtype_of, shape_of, spacing_of, told, um_per
+from tomostain.io.volumes.given import Given, VolumeError, dtype_of, shape_of, spacing_of, told
 from tomostain.io.volumes.spool import Spooled, inflated
 
 KIND = "NRRD"
@@ -128,7 +129,7 @@ def _geometry(header: Mapping[str, Any]) -> tuple[Vector | None, tuple[float, ..
     """Voxel size and origin (z, y, x) in um, and where the axes point, in words."""
     directions = header.get("space directions")
     units = header.get("space units" if directions is not None else "units")
-    factors = [um_per(unit) for unit in units] if units is not None else [UM_PER["millimeter"]] * 3
+    factors = [um_per(unit) for unit in units] if units is not None else [UM_PER_MM] * 3
     words = str(header.get("space", "not stated"))
     if len(factors) != 3 or None in factors:
         return None, (), words

@@ -7,24 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from tomostain.io.volumes.given import UM_PER, VolumeError
-
-_PREFIXES = {"": 0, "Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "d": -1}
-_PREFIXES |= {"c": -2, "m": -3, "µ": -6, "μ": -6, "u": -6, "n": -9, "p": -12, "f": -15, "a": -18, "z": -21, "y": -24}
-OME_UM = {f"{prefix}m": 10.0 ** (power + 6) for prefix, power in _PREFIXES.items()} | {
-    "Å": UM_PER["angstrom"],
-    "thou": UM_PER["thou"],
-    "li": UM_PER["inch"] / 12,
-    "in": UM_PER["inch"],
-    "ft": UM_PER["foot"],
-    "yd": UM_PER["yard"],
-    "mi": 1609.344e6,
-    "ua": 149597870700e6,
-    "ly": 9460730472580800e6,
-    "pc": 3.0856775814913673e22,
-    "pt": UM_PER["point"],
-}
-"""Micrometres in OME's UnitsLength (schema 2016-06); ``pixel`` and ``reference frame`` are none."""
+from tomostain.io.units import UM_PER_SYMBOL
+from tomostain.io.volumes.given import VolumeError
 
 
 @dataclass(frozen=True)
@@ -93,7 +77,7 @@ def _spacing(pixels: Any) -> tuple[float, float, float] | None:
     for axis in "ZYX":
         text, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
         try:
-            edges.append(float(text) * OME_UM[unit])
+            edges.append(float(text) * UM_PER_SYMBOL[unit])
         except (TypeError, ValueError, KeyError):
             return None
     z, y, x = edges

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tomostain.images.geometry import Vector
-from tomostain.io.volumes.given import um_per
+from tomostain.io.units import um_per
 
 _NAMES = ("voxel_size", "pixel_size", "voxelsize", "pixelsize")
 _SUFFIXES = ("um", "mm", "nm", "cm", "m")

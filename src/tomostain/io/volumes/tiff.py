@@ -14,8 +14,9 @@ import tifffile
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
+from tomostain.io.units import um_per
 from tomostain.io.volumes.arrays import Array, Box, Flat, Held, Source, Windowed
-from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, spacing_of, told, um_per
+from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, spacing_of, told
 from tomostain.io.volumes.ome_xml import OmePlanes, planes_of
 
 KIND = "TIFF"

@@ -15,6 +15,7 @@ import zarr
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Calibrated, ColourLast, LazyArray, Volume
+from tomostain.io.units import um_per
 from tomostain.io.volumes.arrays import Array, Box, Chunked, Held, Source, Windowed
 from tomostain.io.volumes.given import (
     BOMB_FREE_BYTES,
@@ -26,7 +27,6 @@ from tomostain.io.volumes.given import (
     shape_of,
     spacing_of,
     told,
-    um_per,
 )
 from tomostain.io.volumes.stated_spacing import agreed, of_attributes
 from tomostain.io.volumes.zarr_bounds import bounded, check_stored, warn_of_missing
