@@ -18,7 +18,7 @@ def test_every_prefix_of_the_metre_is_its_power_of_ten():
         *((word, 1.0) for word in ("um", "µm", "μm", "micron", "Microns", "micrometre", "\\u00B5m", b"\xc2\xb5m")),
         *((word, 25400.0) for word in ("in", "inch", "Inches")),
         ("MM", 1e3), ("Millimetres", 1e3), ("Å", 1e-4), ("nm", 1e-3), ("li", 25400 / 12), ("feet", 304800.0),
-        ("pixel", None), ("", None), (None, None), ("um/px", None),
+        ("pixel", None), ("", None), (None, None), ("um/px", None), ("Âµm", 1.0),
     ],
 )  # fmt: skip
 def test_units_in_words(word, um):

@@ -51,9 +51,18 @@ def um_per(unit: Any) -> float | None:
     if isinstance(unit, bytes):
         unit = unit.decode("utf-8", "replace")
     word = str(unit).strip().strip('"').replace("\\u00b5", "µ").replace("\\u00B5", "µ").lower().rstrip(".")
-    word = re.sub(r"metre(s?)$", r"meter\1", word)
+    word = re.sub(r"metre(s?)$", r"meter\1", word.replace("âµ", "µ"))  # UTF-8 read as Latin-1
     symbol = _SYMBOL_OF.get(word) or _SYMBOL_OF.get(word.removesuffix("s"))
     return UM_PER_SYMBOL[symbol] if symbol else None
+
+
+def um_per_symbol(unit: str) -> float | None:
+    """Micrometres in one of OME's symbols of length; where it is none of them, in what the word usually means.
+
+    >>> um_per_symbol("Mm"), um_per_symbol("micron"), um_per_symbol("reference frame")
+    (1000000000000.0, 1.0, None)
+    """
+    return UM_PER_SYMBOL.get(unit) or um_per(unit)
 
 
 def number_of(text: Any) -> float | None:

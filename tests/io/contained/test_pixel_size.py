@@ -39,6 +39,13 @@ def test_aperio_states_it_in_the_description():
     assert pixel_size.of_aperio("Aperio Image Library v11|AppMag = 20") is None
 
 
+@pytest.mark.parametrize(("stated", "um"), [("1,9960", 1.996), ("0,4990", 0.499), ("1,4970|Left = 25,5", 1.497)])
+def test_a_decimal_comma_is_a_decimal_point(stated, um):
+    assert pixel_size.of_aperio(f"Aperio Image Library v11.2.1\r\n9x9|AppMag = 5|MPP = {stated}")[:2] == (um, um)
+    number = stated.partition("|")[0]
+    assert pixel_size.of_ome(OME.format(x=number, unit="µm"), (300, 400))[:2] == (um, um)
+
+
 @pytest.mark.parametrize(
     ("unit", "per_unit"),
     [("micron", 2.0), ("um", 2.0), ("\\u00B5m", 2.0), ("mm", 2000.0), ("inch", 50800.0), ("nm", 0.002)],

@@ -9,7 +9,7 @@ import math
 import re
 from xml.etree import ElementTree
 
-from tomostain.io.units import UM_PER_CM, UM_PER_INCH, UM_PER_SYMBOL, number_of, um_per
+from tomostain.io.units import UM_PER_CM, UM_PER_INCH, number_of, um_per, um_per_symbol
 
 Statement = tuple[float, float, str]
 
@@ -28,7 +28,7 @@ def of_ome(xml: str, shape: tuple[int, int]) -> Statement | None:
     for about in fitting or found[:1]:
         edges = []
         for axis in "YX":
-            unit = UM_PER_SYMBOL.get(about.get(f"PhysicalSize{axis}Unit", "µm"))
+            unit = um_per_symbol(about.get(f"PhysicalSize{axis}Unit", "µm"))
             edges.append((number_of(about.get(f"PhysicalSize{axis}")) or 0.0) * (unit or 0.0))
         if edges[1] > 0 and "PhysicalSizeY" not in about:
             edges[0] = edges[1]
@@ -50,7 +50,7 @@ def doubt_of_ome(xml: str, shape: tuple[int, int]) -> str | None:
 
 def of_aperio(description: str) -> Statement | None:
     """MPP in Aperio's image description, ``|MPP = 0.4990|``."""
-    found = re.search(r"\bMPP\s*=\s*([0-9.eE+-]+)", description)
+    found = re.search(r"\bMPP\s*=\s*([^|\s]+)", description)
     edge = (number_of(found.group(1)) or 0.0) if found else 0.0
     return _statement(edge, edge, "aperio.MPP")
 

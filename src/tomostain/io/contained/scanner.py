@@ -10,6 +10,7 @@ import openslide
 from PIL import Image
 
 from tomostain.io.contained.pixel_size import Statement, of_aperio
+from tomostain.io.units import number_of
 
 
 class ScannerSlide:
@@ -55,7 +56,7 @@ class ScannerSlide:
 
 
 def _statements(properties: dict[str, str]) -> list[Statement | None]:
-    edges = [float(properties.get(f"openslide.mpp-{axis}", 0)) for axis in "yx"]
+    edges = [number_of(properties.get(f"openslide.mpp-{axis}")) or 0.0 for axis in "yx"]
     stated: Statement | None = (edges[0], edges[1], "openslide.mpp-x and y") if min(edges) > 0 else None
     return [stated, of_aperio(f"MPP = {properties.get('aperio.MPP', '')}")]
 

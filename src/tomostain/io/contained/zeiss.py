@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pylibCZIrw import czi
 
 from tomostain.io.contained.pixel_size import Statement
+from tomostain.io.units import number_of
 
 
 class ZeissSlide:
@@ -46,7 +47,7 @@ def _scaling(xml: str) -> Statement | None:
     """Metadata/Scaling/Items/Distance, in metres."""
     edges = {}
     for element in ElementTree.fromstring(xml).iter("Distance"):
-        edges[element.get("Id")] = 1e6 * float(element.findtext("Value") or 0)
+        edges[element.get("Id")] = 1e6 * (number_of(element.findtext("Value")) or 0.0)
     y, x = edges.get("Y", 0.0), edges.get("X", 0.0)
     return (y, x, "CZI Scaling") if y > 0 and x > 0 else None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from tomostain.io.units import UM_PER_SYMBOL
+from tomostain.io.units import number_of, um_per_symbol
 from tomostain.io.volumes.given import VolumeError
 
 
@@ -75,11 +75,11 @@ def _order(pixels: Any, depth: int, pages: int, name: str) -> tuple[int, ...]:
 def _spacing(pixels: Any) -> tuple[float, float, float] | None:
     edges = []
     for axis in "ZYX":
-        text, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
-        try:
-            edges.append(float(text) * UM_PER_SYMBOL[unit])
-        except (TypeError, ValueError, KeyError):
+        edge = number_of(pixels.get(f"PhysicalSize{axis}"))
+        unit = um_per_symbol(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        if edge is None or unit is None:
             return None
+        edges.append(edge * unit)
     z, y, x = edges
     return (z, y, x) if all(math.isfinite(edge) and edge > 0 for edge in edges) else None
 
