@@ -11,6 +11,7 @@ from PIL import Image
 
 from tomostain.images.geometry import Grid, Placement, Plane
 from tomostain.images.resample import slide_on_plane
+from tomostain.images.simulated import SIMULATED
 from tomostain.io.slides import read_slide
 from tomostain.io.volumes import read_volume
 from tomostain.phantom import cohort as cohort_module
@@ -169,3 +170,10 @@ def test_whole_specimens_are_kept_and_half_written_ones_made_again(folder, tmp_p
     assert fingerprint(out / "S00") == before == fingerprint(folder / "S00"), "and the same, byte for byte"
     write_specimen(out, dataclasses.replace(plans[0], damage=2.0))
     assert len(made) == 2, "another recipe: made again"
+
+
+def test_every_image_of_a_cohort_says_in_its_own_metadata_that_it_is_simulated(folder):
+    for specimen in _entries(folder):
+        for key in ("ct", "labels", "stain_truth"):
+            assert read_volume(folder / specimen[key]).simulated == SIMULATED
+        assert read_slide(folder / specimen["slides"][0]["slide"]).simulated == SIMULATED

@@ -11,6 +11,7 @@ import tifffile
 from tomostain.cli import main
 from tomostain.images.geometry import Grid
 from tomostain.images.resample import area_average, to_srgb
+from tomostain.images.simulated import SIMULATED
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.slides import read_slide
 from tomostain.io.volumes import read_volume
@@ -112,3 +113,22 @@ def test_stained_volume_becomes_planes_that_open_as_slides(tmp_path, rng):
     plane = read_slide(tmp_path / "p" / "p_0002.ome.tif")
     np.testing.assert_array_equal(plane[:, :], values[2])
     assert plane.pixel_um == pytest.approx((2.0, 2.0))
+
+
+@pytest.mark.parametrize("name", ["copy.tif", "copy.ome.tif"])
+def test_a_simulated_slide_says_so_after_conversion_too(tmp_path, rng, name):
+    rgb = rng.integers(0, 256, (300, 320, 3), dtype=np.uint8)
+    source = write_slide(tmp_path / "s.tif", rgb, pixel_um=1.0, description=SIMULATED)
+    assert read_slide(convert(source, tmp_path / name)).simulated == SIMULATED
+    plain = write_slide(tmp_path / "plain.tif", rgb, pixel_um=1.0)
+    assert read_slide(convert(plain, tmp_path / f"plain_{name}")).simulated is None
+
+
+def test_a_simulated_volume_says_so_in_ome_zarr_and_a_format_that_cannot_is_named(tmp_path, values):
+    with create_volume(
+        tmp_path / "ct.ome.zarr", Grid(values.shape, (5, 5, 5)), dtype=values.dtype, attributes={"simulated": SIMULATED}
+    ) as writer:
+        writer[tuple(slice(0, n) for n in values.shape)] = values
+    assert read_volume(convert(tmp_path / "ct.ome.zarr", tmp_path / "copy.ome.zarr")).simulated == SIMULATED
+    with pytest.warns(UserWarning, match="does not keep that it is simulated"):
+        convert(tmp_path / "ct.ome.zarr", tmp_path / "copy.nrrd")

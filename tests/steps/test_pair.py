@@ -7,6 +7,7 @@ from PIL import Image
 
 from tomostain import runs
 from tomostain.images.geometry import Placement
+from tomostain.images.simulated import SIMULATED
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
 from tomostain.io.writers.pyramidal_tiff import write_slide
@@ -123,3 +124,24 @@ def test_a_table_takes_raw_values_and_data_sets_in_files(lab):
     out = pair(lab / "pairs.csv", lab / "pairs")
     raw, hdf5 = (load_pair(out / f"{name}.pair.zarr") for name in ("raw", "hdf5"))
     np.testing.assert_allclose(raw.ct / 60000, hdf5.ct, atol=1e-4)
+
+
+def test_a_pair_says_which_of_its_images_were_simulated(lab, ct_grid, rng):
+    """A table of the user's own, over files of the phantom and real ones."""
+    mark = {"simulated": SIMULATED}
+    with create_volume(lab / "phantom.ome.zarr", ct_grid, dtype=np.float32, attributes=mark) as writer:
+        writer[0:40, 0:70, 0:90] = rng.random(ct_grid.shape, dtype=np.float32)
+    rgb = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    write_slide(lab / "phantom.tif", rgb, pixel_um=1.0, description=SIMULATED)
+    rows = [
+        f"{ct}.ome.zarr,{slide}.tif,S1,{ct}_{slide},slide.placement.json"
+        for ct, slide in (("ct", "slide"), ("ct", "phantom"), ("phantom", "slide"), ("phantom", "phantom"))
+    ]
+    (lab / "pairs.csv").write_text("volume,slide,specimen,name,placement\n" + "\n".join(rows) + "\n")
+    made = [load_pair(path) for path in sorted(pair(lab / "pairs.csv", lab / "pairs").glob("*.pair.zarr"))]
+    assert {one.name: one.simulated for one in made} == {
+        "ct_slide": (),
+        "ct_phantom": ("stain",),
+        "phantom_slide": ("CT",),
+        "phantom_phantom": ("CT", "stain"),
+    }

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,7 @@ import torch
 
 from tomostain import runs
 from tomostain.images.geometry import Grid
+from tomostain.images.simulated import SIMULATED
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
 from tomostain.learning.nets import NetSpec, build_generator
@@ -281,3 +283,23 @@ def test_a_finished_run_has_nothing_to_resume(lab, deep):
     assert chunks(out) == before
     with pytest.raises(ValueError, match="exists; choose another name"):
         stain(lab / "stainer", deep, out)
+
+
+def test_a_stained_volume_says_what_of_it_was_simulated(lab, tmp_path):
+    model = Stainer.load(lab / "stainer")
+    learnt = {"specimens": ["S0", "S1"], "simulated": ["S1"]}
+    replace(model, history=learnt).save(lab / "mixed")
+    runs.record(lab / "mixed", "train")
+    values = read_volume(lab / "ct.ome.zarr")[:]
+    write_ct(lab / "phantom.ome.zarr", values, attributes={"simulated": SIMULATED})
+    told = {}
+    for stainer, ct in (("stainer", "ct"), ("mixed", "ct"), ("stainer", "phantom"), ("mixed", "phantom")):
+        out = stain(lab / stainer, lab / f"{ct}.ome.zarr", lab / f"{stainer}_{ct}.ome.zarr")
+        told[stainer, ct] = read_volume(out).simulated
+        assert runs.read_record(out)["results"].get("simulated") == told[stainer, ct]
+    assert told == {
+        ("stainer", "ct"): None,
+        ("mixed", "ct"): "specimens S1 that the stainer was trained on",
+        ("stainer", "phantom"): f"the CT ({SIMULATED})",
+        ("mixed", "phantom"): f"the CT ({SIMULATED}) and specimens S1 that the stainer was trained on",
+    }

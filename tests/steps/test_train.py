@@ -169,3 +169,11 @@ def test_no_pairs_and_an_unpaired_cohort_are_told_apart(tmp_path):
     (tmp_path / "cohort" / "cohort.json").write_text(json.dumps({"format": "tomostain-cohort"}))
     with pytest.raises(FileNotFoundError, match="tomostain pair"):
         train(tmp_path / "cohort", tmp_path / "stainer")
+
+
+def test_a_stainer_names_the_specimens_that_were_simulated(folder, tmp_path):
+    save_pair(pair_of("P0", 7, simulated=("CT", "stain")), folder / "7.pair.zarr")
+    mixed = Stainer.load(train(folder, tmp_path / "mixed", recipe=replace(TINY, steps=1)))
+    assert (mixed.history["simulated"], mixed.simulated) == (["P0"], "specimens P0")
+    real = Stainer.load(train(folder, tmp_path / "real", recipe=replace(TINY, steps=1, hold_out=("P0",))))
+    assert (real.history["simulated"], real.simulated) == ([], None)

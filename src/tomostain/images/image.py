@@ -36,7 +36,8 @@ class Volume:
     name: str
     stain: str | None = None
     about: Mapping[str, str] = field(default_factory=dict)
-    """What else its file says, in words: ``format``, ``units`` of the values, ``orientation`` of the axes."""
+    """What else its file says, in words: ``format``, ``units`` of the values, ``orientation`` of the axes,
+    ``simulated`` (what of it was simulated) where it does not come from a real specimen."""
 
     def __post_init__(self) -> None:
         if tuple(self.array.shape[:3]) != self.grid.shape:
@@ -53,6 +54,11 @@ class Volume:
     @property
     def is_colour(self) -> bool:
         return len(self.shape) == 4
+
+    @property
+    def simulated(self) -> str | None:
+        """What of it was simulated, in words; None for a volume of a real specimen."""
+        return self.about.get("simulated")
 
     def __getitem__(self, window: Any) -> Array:
         return np.asarray(self.array[window])
@@ -71,7 +77,7 @@ class Slide:
     """A stained section as the scanner wrote it: (y, x, 3) uint8 RGB and its pixel size.
 
     ``levels`` is its pyramid, finest first; the finest is ``array`` itself. ``about`` says where things were found:
-    ``format``, ``pixel_from``, ``notes``.
+    ``format``, ``pixel_from``, ``notes``, and ``simulated`` where no microscope has seen it.
     """
 
     array: LazyArray
@@ -88,6 +94,11 @@ class Slide:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.array.shape)
+
+    @property
+    def simulated(self) -> str | None:
+        """What of it was simulated, in words; None for a real slide."""
+        return self.about.get("simulated")
 
     @property
     def pixel_um(self) -> tuple[float, float]:

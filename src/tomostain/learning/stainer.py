@@ -49,6 +49,14 @@ class Stainer:
     history: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def simulated(self) -> str | None:
+        """Which of the specimens that it was trained on are phantoms, in words; None where none is."""
+        phantoms, trained_on = self.history.get("simulated") or [], self.history.get("specimens") or []
+        if not phantoms:
+            return None
+        return "all specimens" if len(phantoms) == len(trained_on) else f"specimens {', '.join(phantoms)}"
+
+    @property
     def halo_px(self) -> int:
         """How far around a pixel the net looks; a multiple of ``stride_px``."""
         return int(self.net.halo_px)  # type: ignore[arg-type]

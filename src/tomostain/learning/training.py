@@ -294,6 +294,7 @@ def _stainer(
         "losses": {name: weight for name, (weight, _) in recipe.chosen_method().losses().items()},
         "specimens": specimens_of(pairs),
         "held_out": specimens_of(held),
+        "simulated": specimens_of([pair for pair in pairs if pair.simulated]),
         "pairs": sorted(pair.name for pair in pairs),
         "pairs_sha256": _digest(pairs),
         "steps": recipe.steps,

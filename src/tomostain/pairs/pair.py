@@ -30,6 +30,7 @@ class Pair:
 
     ``ct`` is (planes, y, x) float32 in the volume's own values, ``stain`` (y, x, 3) uint8 sRGB, ``mask`` (y, x) bool
     (True where both exist), ``confidence`` (y, x) float32 in [0, 1]. ``grid`` is the plane's raster (um).
+    ``simulated`` says which of ``CT`` and ``stain`` come from the phantom and not from a real specimen.
     """
 
     ct: npt.NDArray[np.float32]
@@ -42,6 +43,7 @@ class Pair:
     stain_name: str = "toluidine blue"
     plane: Plane | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    simulated: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.grid.shape
@@ -122,6 +124,7 @@ def make_pair(
         stain_name=stain_name,
         plane=plane,
         notes={} if placement.expected_tre_um is None else {"expected_tre_um": placement.expected_tre_um},
+        simulated=tuple(part for part, image in (("CT", volume), ("stain", slide)) if image.simulated),
     )
 
 
@@ -149,6 +152,7 @@ def save_pair(pair: Pair, path: Path) -> Path:
             "origin_um": list(pair.grid.origin_um),
             "plane": pair.plane.to_json() if pair.plane else None,
             "notes": json.loads(json.dumps(dict(pair.notes))),
+            "simulated": list(pair.simulated),
             "every_chunk": True,
         }
     )
@@ -195,6 +199,7 @@ def _load(path: Path) -> Pair:
         stain_name=str(about["stain_name"]),
         plane=Plane.from_json(plane) if plane else None,
         notes=dict(about["notes"]),
+        simulated=tuple(str(part) for part in about.get("simulated", ())),
     )
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from tomostain._imports import pick
 from tomostain.images.geometry import Grid
+from tomostain.images.simulated import SIMULATED
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.phantom.anatomy import Anatomy, make_anatomy
@@ -186,10 +187,13 @@ def _write_volumes(folder: Path, plan: SpecimenPlan, anatomy: Anatomy) -> dict[s
     stain, grid = find_stain(plan.stain), plan.grid
     tomograph = Tomograph(plan.tomography, grid, _seed(plan, 2), plan.anatomy.material)
     light, measured = palette(stain, plan.anatomy.material), Morphometer(grid)
+    mark: dict[str, Any] = {"simulated": SIMULATED}
     with (
-        create_volume(folder / "ct.ome.zarr", grid, dtype=tomograph.dtype, attributes=tomograph.attributes) as ct,
-        create_volume(folder / "labels.ome.zarr", grid, reduce="nearest") as labels,
-        create_volume(folder / "stain_truth.ome.zarr", grid, colours=3, stain=stain.name) as truth,
+        create_volume(
+            folder / "ct.ome.zarr", grid, dtype=tomograph.dtype, attributes=mark | tomograph.attributes
+        ) as ct,
+        create_volume(folder / "labels.ome.zarr", grid, reduce="nearest", attributes=mark) as labels,
+        create_volume(folder / "stain_truth.ome.zarr", grid, colours=3, stain=stain.name, attributes=mark) as truth,
     ):
         steps = progress(
             slabs(anatomy, grid, SLAB), total=-(-grid.shape[0] // SLAB), desc=f"{plan.name} volume", unit="slab"
@@ -231,7 +235,8 @@ def _write_slide(folder: Path, plan: SpecimenPlan, anatomy: Anatomy, number: int
         amount=plan.damage,
     )
     slide_path = folder / "slides" / f"{name}.tif"
-    write_slide(slide_path, damaged.rgb, pixel_um=cut.pixel_um, jpeg_quality=damaged.jpeg_quality)
+    settings: dict[str, Any] = {"pixel_um": cut.pixel_um, "jpeg_quality": damaged.jpeg_quality}
+    write_slide(slide_path, damaged.rgb, description=SIMULATED, **settings)
     placement.save(slide_path.with_name(f"{name}.placement.json"))
     Image.fromarray(damaged.lost.astype(np.uint8) * 255).save(slide_path.with_name(f"{name}.damage.png"))
     Image.fromarray(section.registered()).save(slide_path.with_name(f"{name}.registered.png"))

@@ -131,7 +131,7 @@ def _part_of_slide(slide: Slide, recipe: ConvertRecipe) -> Slide:
     level: Level = slide.levels[recipe.level]
     y_um, x_um = (edge * factor for edge, factor in zip(slide.pixel_um, level.downsample, strict=True))
     array = crop(level.array, _roi(recipe), name=slide.name, axes="yx")
-    return Slide(array, Grid(array.shape[:2], (y_um, x_um)), slide.name, stain=slide.stain)
+    return Slide(array, Grid(array.shape[:2], (y_um, x_um)), slide.name, stain=slide.stain, about=slide.about)
 
 
 def _write_slide(slide: Slide, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
@@ -141,7 +141,8 @@ def _write_slide(slide: Slide, out: Path, recipe: ConvertRecipe) -> dict[str, An
     ome = recipe.format == "ome-tiff" if recipe.format else ending.startswith(".ome")
     check_room(out, math.prod(slide.shape) * (0.05 if recipe.jpeg_quality else 0.5))
     runs.check_new(out)
-    write_slide(out, slide.array, pixel_um=slide.pixel_um, jpeg_quality=recipe.jpeg_quality, ome=ome)
+    settings: dict[str, Any] = {"pixel_um": slide.pixel_um, "jpeg_quality": recipe.jpeg_quality, "ome": ome}
+    write_slide(out, slide.array, description=slide.simulated, **settings)
     return {"format": "ome-tiff" if ome else "tiff", "shape": slide.shape, "pixel_um": slide.pixel_um}
 
 

@@ -158,6 +158,9 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
             stain_here(work, run, painters)
         results = _results(settled, run, journal.head)
     about: dict[str, Any] = {"stainer_sha256": runs.fingerprint(Path(stainer) / "weights.safetensors"), "ct": ct.name}
+    simulated = simulated_parts(model, ct)
+    if simulated:
+        about["simulated"] = results["simulated"] = simulated
     if settled.background is not None:
         about["background"] = {**settled.background.to_json(), "tiles_skipped": run.facts.skipped}
     writer.declare(cut.grid(ct.grid), stain=model.stain, attributes=about)
@@ -165,6 +168,13 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     runs.record(out, "stain", recipe=recipe, inputs=[Path(stainer), Path(volume)], results=results)
     journal_path(out).unlink(missing_ok=True)
     return out
+
+
+def simulated_parts(model: Stainer, ct: Volume) -> str | None:
+    """What of a stained volume comes from the phantom and not from a real specimen, in words."""
+    parts = [f"the CT ({ct.simulated})"] if ct.simulated else []
+    parts += [f"{model.simulated} that the stainer was trained on"] if model.simulated else []
+    return " and ".join(parts) or None
 
 
 def _journal_to_resume(out: Path, *, resume: bool) -> Journal | None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from tomostain.images.simulated import SIMULATED
 from tomostain.io.contained import pixel_size
 
 MOST_PAGES = 256
@@ -49,6 +50,7 @@ class TiffSlide:
             "levels": [[*shape, *_downsample(shapes[0], shape)] for shape in shapes],
             "pixels_um": [s for s in _statements(first, self._tiff, description) if s],
             "notes": notes,
+            "simulated": SIMULATED if SIMULATED in description else None,
             "doubts": [d for d in [pixel_size.doubt_of_ome(description, shapes[0])] if d] if self._tiff.is_ome else [],
             "pages_alike": sum((page.imagelength, page.imagewidth) == shapes[0] for page in further),
         }

@@ -73,6 +73,8 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
         _challenge(path.name, pixel_um, statements)
     notes = [*about["notes"], *_disagreement(statements)]
     told = {"format": about["format"], "pixel_from": source, "notes": notes}
+    if about.get("simulated"):
+        told["simulated"] = str(about["simulated"])
     return Slide(levels[0].array, Grid(sizes[0], pixel), name=path.name, levels=levels, about=told)
 
 

@@ -181,8 +181,9 @@ def _image(
         volume = ColourLast(volume)
     elif "slope" in ours:
         volume = Calibrated(volume, float(ours["slope"]), float(ours.get("intercept", 0.0)))
-    if ours.get("units"):
-        about["units"] = str(ours["units"])
+    for fact in ("units", "simulated"):
+        if ours.get(fact):
+            about[fact] = str(ours[fact])
     grid = Grid(tuple(volume.shape[:3]), spacing, origin)
     return Volume(volume, grid, name=name, stain=ours.get("stain"), about=about)
 

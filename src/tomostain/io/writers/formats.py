@@ -34,7 +34,7 @@ class Format:
     """Endings that choose it; none for what ``--format`` alone chooses."""
     create: Callable[[Path, Target], AbstractContextManager[Sink]]
     keeps: frozenset[str]
-    """Of ``spacing``, ``origin``, ``stain``, ``units``: what comes back when the file is read."""
+    """Of ``spacing``, ``origin``, ``stain``, ``units``, ``simulated``: what comes back when the file is read."""
     colours: bool = False
     size: float = 1.0
     """Bytes on disk, at least, for a byte of values."""
@@ -64,7 +64,7 @@ class _ShardSink:
 def ome_zarr(path: Path, target: Target) -> Iterator[Sink]:
     """OME-Zarr 0.5 with its pyramid."""
     settings: dict[str, Any] = {"dtype": target.dtype, "colours": target.colours, "stain": target.stain}
-    settings["attributes"] = {"units": target.units} if target.units else None
+    settings["attributes"] = dict(target.facts)
     with create_volume(path, target.grid, name=target.name, **settings) as writer:
         yield _ShardSink(writer)
 
@@ -74,7 +74,12 @@ _SIZED = frozenset({"spacing"})
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "ome-zarr": Format(
-            "OME-Zarr 0.5", (".zarr",), ome_zarr, _PLACED | {"stain", "units"}, True, _COMPRESSED_SHARE * _PYRAMID_SHARE
+            "OME-Zarr 0.5",
+            (".zarr",),
+            ome_zarr,
+            _PLACED | {"stain", "units", "simulated"},
+            True,
+            _COMPRESSED_SHARE * _PYRAMID_SHARE,
         ),
         "ome-tiff": Format("OME-TIFF", (".ome.tif", ".ome.tiff"), tiff.ome_tiff, _SIZED, True),
         "tiff": Format("TIFF, as ImageJ reads it", (".tif", ".tiff"), tiff.tiff, _SIZED, True),
@@ -154,8 +159,9 @@ def check_writable(out: Path, volume: Volume, kind: str) -> Target:
     if volume.is_colour and not form.colours:
         able = ", ".join(key for key, one in FORMATS.items() if one.colours)
         raise ValueError(f"{volume.name} holds colours, {form.what} here takes grey values; choose one of {able}")
-    colours, units = 3 if volume.is_colour else None, volume.about.get("units")
-    target = Target(stem_of(out, form.suffixes), volume.grid, dtype, colours, volume.stain, units)
+    colours = 3 if volume.is_colour else None
+    facts = {key: volume.about[key] for key in ("units", "simulated") if volume.about.get(key)}
+    target = Target(stem_of(out, form.suffixes), volume.grid, dtype, colours, volume.stain, facts)
     check_room(out, target.nbytes * form.size)
     return target
 
@@ -174,6 +180,8 @@ def lost(volume: Volume, kind: str) -> list[str]:
     units = volume.about.get("units")
     if "units" not in keeps and units:
         told.append(f"the unit of the values, {units}")
+    if "simulated" not in keeps and volume.simulated:
+        told.append(f"that it is simulated ({volume.simulated})")
     return told
 
 

@@ -27,6 +27,7 @@ def write_slide(
     pixel_um: float | tuple[float, float],
     jpeg_quality: int | None = None,
     ome: bool = False,
+    description: str | None = None,
 ) -> Path:
     """Write an image as a tiled TIFF with a pyramid of area averages and its pixel size, and return ``path``.
 
@@ -40,6 +41,8 @@ def write_slide(
         Lossy JPEG of this quality (1-100) for colours; None is lossless.
     ome
         Write OME-TIFF with its pyramid in SubIFDs; else a plain one with its pyramid in pages, as OpenSlide reads.
+    description
+        Words about the image, ASCII: the TIFF's description, or the Description in the XML of an OME-TIFF.
     """
     path, shape = Path(path), tuple(int(n) for n in image.shape)
     y_um, x_um = (pixel_um, pixel_um) if isinstance(pixel_um, int | float) else pixel_um
@@ -69,7 +72,8 @@ def write_slide(
                 subfiletype=1 if i else 0,
                 subifds=len(levels) - 1 if ome and i == 0 else None,
                 software=False,
-                metadata=_ome(shape, y_um, x_um) if ome and i == 0 else None,
+                description=None if ome or i else description,
+                metadata=_ome(shape, y_um, x_um, description) if ome and i == 0 else None,
                 **compression,
             )
             if coarser is not None:
@@ -120,8 +124,9 @@ def _spare(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> npt.NDArray[A
     return np.memmap(file, dtype=dtype, mode="r+", offset=start, shape=shape)
 
 
-def _ome(shape: tuple[int, ...], y_um: float, x_um: float) -> dict[str, Any]:
-    return {
+def _ome(shape: tuple[int, ...], y_um: float, x_um: float, description: str | None) -> dict[str, Any]:
+    words = {"Description": description} if description else {}
+    return words | {
         "axes": "YXS" if len(shape) == 3 else "YX",
         "PhysicalSizeX": x_um,
         "PhysicalSizeXUnit": "µm",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,8 +25,8 @@ class Target:
     dtype: np.dtype[Any]
     colours: int | None = None
     stain: str | None = None
-    units: str | None = None
-    """Of grey values, where they are known."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What else is known of it: ``units`` of grey values, ``simulated`` (what of it was simulated)."""
 
     @property
     def shape(self) -> tuple[int, ...]:

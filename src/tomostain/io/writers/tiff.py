@@ -33,7 +33,8 @@ class SliceSink:
         for z, plane in enumerate(block, start=window[0].start):
             stem = self._folder / f"{self._target.name}_{z:0{self._digits}d}"
             if self._pyramids:
-                write_slide(Path(f"{stem}.ome.tif"), plane, pixel_um=(y_um, x_um), ome=True)
+                words = self._target.facts.get("simulated")
+                write_slide(Path(f"{stem}.ome.tif"), plane, pixel_um=(y_um, x_um), ome=True, description=words)
             else:
                 tifffile.imwrite(f"{stem}.tif", plane, **_settings(self._target, planes=1))
 
