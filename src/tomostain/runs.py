@@ -1,4 +1,4 @@
-"""Provenance: what was run on what, written last, so that nothing half-written looks whole; and progress."""
+"""Outputs: one run at a time, the record of how it was made written last, half-written ones marked; and progress."""
 
 from __future__ import annotations
 
@@ -10,18 +10,127 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from tomostain import __version__
+from tomostain._locks import SUFFIX, Mark
 
 Item = TypeVar("Item")
+FORMAT = "tomostain-run"
 _WATCHED = ("torch", "numpy", "scipy", "zarr", "tifffile")
+_HASHED_FIRST = 2**30
+"""Bytes of an input up to which it is hashed before the run, beyond at its end."""
+_EMPTY_RECORD: Mapping[str, Any] = MappingProxyType(
+    {
+        "step": "",
+        "command": [],
+        "finished": "",
+        "inputs": [],
+        "results": {},
+        "versions": {},
+        "machine": {"system": "", "processors": None},
+    }
+)
+
+
+@dataclasses.dataclass
+class Output:
+    """What a step writes while it runs: no other run can write there, and the record is written at its end."""
+
+    path: Path
+    results: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the record says about the result; filled by the step."""
+
+    def clear(self) -> None:
+        """Remove what an earlier run left at ``path``."""
+        _remove(self.path)
+
+
+@contextmanager
+def output(
+    out: Path,
+    step: str,
+    *,
+    recipe: Any = None,
+    inputs: Iterable[Path | None] = (),
+    seed: int | None = None,
+    keep: bool | Callable[[], bool] = False,
+    reopen: bool = False,
+) -> Iterator[Output]:
+    """Write ``out`` as the only run that does, and record how it was made once it is whole.
+
+    From here to the end ``OUT.unfinished`` lies beside ``out`` and is locked by the operating system, which frees the
+    lock when this process ends, however it ends. The record is written last: ``out`` without one is not finished.
+
+    Parameters
+    ----------
+    out
+        File or folder to be written; its folder is made.
+    step, recipe, inputs, seed
+        What the record holds; inputs are recorded with their SHA-256 (``fingerprint``).
+    keep
+        Keep what a run that was broken off left (``OUT.unfinished`` marks it), so that the step can go on from it; it
+        is removed otherwise. A function is called once ``out`` is locked, and where it is true the mark is not needed.
+    reopen
+        Go on with a finished ``out`` too; it is unfinished again until the end.
+
+    Raises
+    ------
+    BlockingIOError
+        Another run is writing ``out``, or something inside it.
+    ValueError
+        ``out`` holds a finished result, or something that no run of ours left; it is a symbolic link; or it lies inside
+        an input, or an input inside it.
+    """
+    out = Path(out)
+    sources = [Path(path) for path in inputs if path is not None]
+    _check_apart(out, sources)
+    with lock(out, step) as mark:
+        kept = keep() if callable(keep) else keep and mark.is_written
+        _make_room(out, marked=mark.is_written, kept=kept, reopen=reopen)
+        mark.write()
+        known = [_Input(path) for path in sources]
+        made = Output(out)
+        yield made
+        described = {"recipe": recipe, "inputs": [source.record() for source in known], "seed": seed}
+        _write_record(out, step, results=made.results, **described)
+
+
+@contextmanager
+def lock(out: Path, step: str) -> Iterator[Mark]:
+    """Lock ``out`` for this process; ``OUT.unfinished`` is removed at the end, or stays where ``out`` is half-written.
+
+    Raises
+    ------
+    BlockingIOError
+        Another run has locked it.
+    """
+    made = _make_folders(Path(os.path.abspath(out)).parent)
+    try:
+        with closing(Mark(out, step)) as mark:
+            try:
+                yield mark
+            except BaseException:
+                if mark.is_written and _is_empty(out):
+                    _remove(out)
+                    mark.remove()
+                elif not mark.is_written:
+                    mark.remove()
+                raise
+            mark.remove()
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def record_path(out: Path) -> Path:
@@ -30,80 +139,43 @@ def record_path(out: Path) -> Path:
     return out / "run.json" if out.is_dir() else out.with_name(out.name + ".run.json")
 
 
-def record(
-    out: Path,
-    step: str,
-    *,
-    recipe: Any = None,
-    inputs: Sequence[Path] = (),
-    seed: int | None = None,
-    results: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write the record of a finished step, last and atomically, and return ``out``.
-
-    The record holds the command, the recipe, versions, inputs with SHA-256 (of a folder: of its files' names, sizes and
-    the contents of its small files), the seed and the results.
-    """
-    out = Path(out)
-    text = {
-        "format": "tomostain-run",
-        "step": step,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "recipe": dataclasses.asdict(recipe) if dataclasses.is_dataclass(recipe) else recipe,  # type: ignore[arg-type]
-        "seed": seed,
-        "inputs": [{"path": str(path), "sha256": fingerprint(path)} for path in inputs],
-        "results": dict(results or {}),
-        "versions": {"tomostain": __version__, "python": platform.python_version()}
-        | {name: _version(name) for name in _WATCHED},
-        "machine": {"system": platform.platform(), "processors": os.cpu_count()},
-    }
-    write_text_atomically(record_path(out), json.dumps(text, indent=1, default=str) + "\n")
-    _marker(out).unlink(missing_ok=True)
-    return out
-
-
 def read_record(out: Path) -> dict[str, Any]:
-    """The record that ``record`` wrote for ``out``.
+    """The record of ``out``; what an older version did not write is empty or None.
 
     Raises
     ------
     FileNotFoundError
         There is none: the step that writes ``out`` did not finish.
+    ValueError
+        It is damaged.
     """
     path = record_path(out)
     if not path.is_file():
         raise FileNotFoundError(f"{out} has no {path.name}: the step that writes it has not finished; run it again")
-    text: dict[str, Any] = json.loads(path.read_text())
-    return text
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        text = None
+    usual = _EMPTY_RECORD
+    if not isinstance(text, dict) or text.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"{path} is not a record of tomostain; run the step that writes {out} again")
+    wrong = [key for key, value in usual.items() if type(text.get(key, value)) not in (type(value), type(None))]
+    inputs = text.get("inputs") or []
+    if wrong or not all(isinstance(source, dict) and isinstance(source.get("path"), str) for source in inputs):
+        raise ValueError(f"{path} is damaged ({wrong[0] if wrong else 'inputs'}); run the step that writes {out} again")
+    read = {**usual, **{key: value for key, value in text.items() if value is not None}}
+    read["machine"] = {**usual["machine"], **read["machine"]}
+    return {**read, "recipe": text.get("recipe"), "seed": text.get("seed")}
 
 
 def is_complete(out: Path) -> bool:
     """Whether the step that writes ``out`` came to its end."""
-    return record_path(out).is_file()
+    return Path(out).exists() and record_path(out).is_file()
 
 
-def check_new(out: Path, *, keep: bool = False) -> Path:
-    """Make sure that ``out`` is free to be written, and mark it ``OUT.unfinished`` until ``record`` is called.
-
-    What a broken run of ours left (the mark tells it) is cleared, or kept where the step can go on from it (``keep``).
-
-    Raises
-    ------
-    ValueError
-        ``out`` holds a finished result, or something that no broken run of ours left.
-    """
-    out = Path(out)
-    ours = _marker(out).exists()
-    if is_complete(out) or (out.exists() and not ours and not (out.is_dir() and not any(out.iterdir()))):
-        raise ValueError(f"{out} exists; choose another name or remove it first")
-    if out.is_dir() and not keep:
-        shutil.rmtree(out)
-    elif out.is_file() and not keep:
-        out.unlink()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _marker(out).touch()
-    return out
+def was_made_by(out: Path, recipe: Any) -> bool:
+    """Whether ``out`` is finished and was made by this recipe."""
+    return is_complete(out) and bool(read_record(out)["recipe"] == json.loads(_json(_plain(recipe))))
 
 
 def split_inside(path: Path | str) -> tuple[Path, str]:
@@ -182,15 +254,104 @@ def progress_bar(*, total: int, initial: int = 0, desc: str = "", unit: str = "i
     )
 
 
+class _Input:
+    """An input of a run: hashed when the run begins, or, where that would take long, at its end if it is unchanged."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._state = path, _state(path)
+        small = sum(size for _, size, _ in self._state) < _HASHED_FIRST
+        self._sha256 = fingerprint(path) if small else None
+
+    def record(self) -> dict[str, Any]:
+        changed = _state(self._path) != self._state
+        if changed:
+            warnings.warn(f"{self._path} was changed while it was read; the record says so", stacklevel=4)
+        elif self._sha256 is None:
+            self._sha256 = fingerprint(self._path)
+        about = {"path": str(self._path), "sha256": self._sha256}
+        return about | {"changed_during_the_run": True} if changed else about
+
+
+def _write_record(out: Path, step: str, **described: Any) -> None:
+    """Write the record of a finished step, atomically."""
+    text = {
+        "format": FORMAT,
+        "step": step,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **described,
+        "recipe": _plain(described["recipe"]),
+        "versions": {"tomostain": __version__, "python": platform.python_version()}
+        | {name: _version(name) for name in _WATCHED},
+        "machine": {"system": platform.platform(), "processors": os.cpu_count()},
+    }
+    write_text_atomically(record_path(out), _json(text) + "\n")
+
+
+def _plain(recipe: Any) -> Any:
+    if dataclasses.is_dataclass(recipe) and not isinstance(recipe, type):
+        return dataclasses.asdict(recipe)
+    return recipe
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=1, default=str)
+
+
+def _check_apart(out: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output that is an input, lies inside one, or has one inside it."""
+    if out.is_symlink():
+        raise ValueError(f"{out} is a symbolic link; choose another name, or give the name it points to")
+    there = out.resolve()
+    for path in inputs:
+        source = split_inside(path)[0].resolve()
+        if source == there:
+            raise ValueError(f"{out} is the input itself; choose another name")
+        if source in there.parents:
+            raise ValueError(f"{out} lies inside the input {path}; choose a place outside it")
+        if there in source.parents:
+            raise ValueError(f"the input {path} lies inside {out}, which is to be written; choose another name")
+
+
+def _make_room(out: Path, *, marked: bool, kept: bool, reopen: bool) -> None:
+    """Make sure that ``out`` is free to be written; the lock is ours."""
+    if is_complete(out):
+        if not reopen:
+            raise ValueError(f"{out} exists; choose another name or remove it first")
+        record_path(out).unlink()
+        return
+    if not (marked or kept or _is_empty(out)):
+        raise ValueError(f"{out} exists; choose another name or remove it first")
+    record_path(out).unlink(missing_ok=True)  # of a file that was removed without it
+    if not kept:
+        for other in out.glob("*" + SUFFIX) if out.is_dir() else ():
+            Mark(other.with_name(other.name.removesuffix(SUFFIX)), "").close()
+        _remove(out)
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns those that were missing, the innermost first."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _state(path: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of a file or of a folder's files."""
+    path = split_inside(path)[0]
+    files = [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
+    return sorted((str(file), (at := file.stat()).st_size, at.st_mtime_ns) for file in files)
+
+
+def _is_empty(out: Path) -> bool:
+    return not any(out.iterdir()) if out.is_dir() else not out.exists()
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _marker(out: Path) -> Path:
-    return out.with_name(out.name + ".unfinished")
 
 
 def _feed(digest: Any, file: Path) -> None:

@@ -76,7 +76,7 @@ def test_what_exists_is_never_overwritten(tmp_path, ct):
     with pytest.raises(ValueError, match=r"a\.tif exists; choose another name"):
         convert(ct, tmp_path / "a.tif")
     assert (tmp_path / "a.tif").read_text() == "precious"
-    with pytest.raises(ValueError, match="is the source itself"):
+    with pytest.raises(ValueError, match="is the input itself"):
         convert(ct, ct)
 
 

@@ -50,10 +50,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     history = {"specimens": ["<S00>"], "pairs": ["a"], "held_out": ["S01", "S02"]}
     net = build_generator(spec, 1, 3).eval()
     model = Stainer(net, spec, CTRange(0.0, 2.0, "1/cm", -1.0, 3.0), "giemsa", 5.0, 1, history)
-    model.save(home / "stainer")
-    save_baselines(fit_baselines([_pair("a", "<S00>", 0)], model.ct_range), home / "stainer")
-    (home / "stainer" / "curves.csv").write_text("step,paired,val_ssim\n10,0.5,\n20,0.4,0.3\n30,0.35,\n")
-    runs.record(home / "stainer", "train", recipe={"method": "paired_cyclegan", "steps": 30}, seed=7)
+    with runs.output(home / "stainer", "train", recipe={"method": "paired_cyclegan", "steps": 30}, seed=7):
+        model.save(home / "stainer")
+        save_baselines(fit_baselines([_pair("a", "<S00>", 0)], model.ct_range), home / "stainer")
+        (home / "stainer" / "curves.csv").write_text("step,paired,val_ssim\n10,0.5,\n20,0.4,0.3\n30,0.35,\n")
     for i, specimen in enumerate(("S01", "S01", "S01", "S02", "S02")):
         save_pair(_pair(f"{specimen}_{i}", specimen, i + 1), home / "pairs" / f"{i}.pair.zarr")
     recipe = EvaluateRecipe(metrics=("ssim", "psnr"), resamples=100)
@@ -62,10 +62,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = np.random.default_rng(0).random(grid.shape, dtype=np.float32)
     with create_volume(home / "ct.ome.zarr", grid, dtype=np.float32) as ct:
         ct[0:12, 0:40, 0:50] = values
-    with create_volume(home / "stained.ome.zarr", grid, colours=3, stain="giemsa") as painted:
+    out, inputs = home / "stained.ome.zarr", [home / "stainer", home / "ct.ome.zarr"]
+    with (
+        runs.output(out, "stain", inputs=inputs) as made,
+        create_volume(out, grid, colours=3, stain="giemsa") as painted,
+    ):
         painted[0:12, 0:40, 0:50] = np.repeat((values * 255).astype(np.uint8)[..., None], 3, axis=-1)
-    inputs = [home / "stainer", home / "ct.ome.zarr"]
-    runs.record(home / "stained.ome.zarr", "stain", inputs=inputs, results={"ct_min": 0.0, "ct_max": 17.5})
+        made.results |= {"ct_min": 0.0, "ct_max": 17.5}
     return home
 
 

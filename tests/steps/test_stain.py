@@ -33,8 +33,8 @@ def make_stainer(folder, **net):
     for weights in generator.parameters():
         torch.nn.init.normal_(weights, std=0.3)
     made = Stainer(generator.eval(), spec, CTRange(0.0, 2.0, "1/cm"), "toluidine blue", 5.0)
-    made.save(folder)
-    runs.record(folder, "train")
+    with runs.output(folder, "train"):
+        made.save(folder)
     return folder
 
 

@@ -83,34 +83,35 @@ def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe())
     tomostain convert slide.ndpi slide.ome.tif --level 2
     """
     source, out = Path(source), Path(out)
-    results: dict[str, Any]
-    if source.resolve() == out.resolve():
-        raise ValueError(f"{out} is the source itself; choose another name")
+    with runs.output(out, "convert", recipe=recipe, inputs=[source]) as made:
+        made.results |= _convert(source, out, recipe)
+    return out
+
+
+def _convert(source: Path, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
+    """Write ``out``; returns what the record says of it."""
     if is_slide(source):
         if recipe.planes is not None:
             raise ValueError(f"{source.name} is a slide and has no planes; use --roi y0 y1 x0 x1")
         slide = _part_of_slide(read_slide(source, pixel_um=recipe.slide_um), recipe)
-        results = _write_slide(slide, out, recipe)
-    else:
-        if recipe.level:
-            raise ValueError(f"--level is for slides; a level of a volume is {source.name}::{recipe.level}")
-        given: dict[str, Any] = {name: getattr(recipe, name) for name in ("spacing_um", "shape", "dtype", "offset")}
-        volume = _part_of_volume(read_volume(source, **given), recipe)
-        kind = format_of(out, recipe.format)
-        check_writable(out, volume, kind)
-        runs.check_new(out)
-        lost = write_volume(out, volume, kind)
-        for loss in lost:
-            warnings.warn(f"{FORMATS[kind].what} does not keep {loss}; it is in the record", stacklevel=2)
-        results = {
-            "format": kind,
-            "shape": volume.shape,
-            "dtype": volume.dtype.name,
-            "spacing_um": volume.grid.spacing_um,
-            "origin_um": volume.grid.origin_um,
-            "not_kept": lost,
-        }
-    return runs.record(out, "convert", recipe=recipe, inputs=[source], results=results)
+        return _write_slide(slide, out, recipe)
+    if recipe.level:
+        raise ValueError(f"--level is for slides; a level of a volume is {source.name}::{recipe.level}")
+    given: dict[str, Any] = {name: getattr(recipe, name) for name in ("spacing_um", "shape", "dtype", "offset")}
+    volume = _part_of_volume(read_volume(source, **given), recipe)
+    kind = format_of(out, recipe.format)
+    check_writable(out, volume, kind)
+    lost = write_volume(out, volume, kind)
+    for loss in lost:
+        warnings.warn(f"{FORMATS[kind].what} does not keep {loss}; it is in the record", stacklevel=2)
+    return {
+        "format": kind,
+        "shape": volume.shape,
+        "dtype": volume.dtype.name,
+        "spacing_um": volume.grid.spacing_um,
+        "origin_um": volume.grid.origin_um,
+        "not_kept": lost,
+    }
 
 
 def _part_of_volume(volume: Volume, recipe: ConvertRecipe) -> Volume:
@@ -140,7 +141,6 @@ def _write_slide(slide: Slide, out: Path, recipe: ConvertRecipe) -> dict[str, An
         raise ValueError(f"{slide.name} is a slide; it is written as {' or '.join(SLIDE_SUFFIXES)}, not {out.name}")
     ome = recipe.format == "ome-tiff" if recipe.format else ending.startswith(".ome")
     check_room(out, math.prod(slide.shape) * (0.05 if recipe.jpeg_quality else 0.5))
-    runs.check_new(out)
     settings: dict[str, Any] = {"pixel_um": slide.pixel_um, "jpeg_quality": recipe.jpeg_quality, "ome": ome}
     write_slide(out, slide.array, description=slide.simulated, **settings)
     return {"format": "ome-tiff" if ome else "tiff", "shape": slide.shape, "pixel_um": slide.pixel_um}

@@ -14,7 +14,7 @@ from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import pair
 from tomostain.steps.phantom import PhantomRecipe, phantom
 from tomostain.steps.report import ReportRecipe, report
-from tomostain.steps.stain import stain
+from tomostain.steps.stain import StainRecipe, stain
 from tomostain.steps.train import train
 
 
@@ -59,30 +59,42 @@ def demo(out: Path, *, recipe: DemoRecipe = DemoRecipe()) -> Path:
     out = Path(out)
     if not 0 < recipe.held_out < recipe.specimens:
         raise ValueError(f"held_out must lie between 1 and {recipe.specimens - 1}, not {recipe.held_out}")
-    out.mkdir(parents=True, exist_ok=True)
+    page = out / "report.html"
+    with runs.output(out, "demo", recipe=recipe, seed=recipe.seed, keep=True, reopen=True) as made:
+        _demo(out, page, recipe)
+        made.results["report"] = page.name
+    return page
+
+
+def _demo(out: Path, page: Path, recipe: DemoRecipe) -> None:
+    """Take all steps that are not finished."""
+    out.mkdir(exist_ok=True)
     scoring = EvaluateRecipe(metrics=_metrics())
     cohort, pairs, stainer = out / "cohort", out / "pairs", out / "stainer"
-    evaluation, stained, page = out / "evaluation", out / "stained.ome.zarr", out / "report.html"
+    evaluation, stained = out / "evaluation", out / "stained.ome.zarr"
+    settings = PhantomRecipe(specimens=recipe.specimens, slides=recipe.slides, size=recipe.size, seed=recipe.seed)
     if not runs.is_complete(cohort):
-        settings = PhantomRecipe(specimens=recipe.specimens, slides=recipe.slides, size=recipe.size, seed=recipe.seed)
         phantom(cohort, recipe=settings)
+    elif not runs.was_made_by(cohort, settings):
+        raise ValueError(f"{out} holds a demo of other settings; choose another name or remove it first")
     specimens = json.loads((cohort / "cohort.json").read_text())["specimens"]
     held_out = tuple(str(specimen["name"]) for specimen in specimens[-recipe.held_out :])
     if not runs.is_complete(pairs):
         pair(cohort, pairs)
+    learning = replace(
+        SMALL, hold_out=held_out, steps=recipe.steps, seed=recipe.seed, ct_units="1/cm", validate_every=250, resume=True
+    )
+    if runs.is_complete(stainer) and not runs.was_made_by(stainer, learning):
+        raise ValueError(f"{out} holds a demo of other settings; choose another name or remove it first")
     if not runs.is_complete(stainer):
-        learning = replace(
-            SMALL, hold_out=held_out, steps=recipe.steps, seed=recipe.seed, ct_units="1/cm", validate_every=250
-        )
         train(pairs, stainer, recipe=learning)
     if not runs.is_complete(evaluation):
         evaluate(stainer, pairs, evaluation, recipe=scoring)
     volume = cohort / specimens[-1]["ct"]
     if not runs.is_complete(stained):
-        stain(stainer, volume, stained)
+        stain(stainer, volume, stained, recipe=StainRecipe(resume=True))
     if not runs.is_complete(page):
         report(page, stainer=stainer, evaluation=evaluation, pairs=pairs, stained=stained, recipe=ReportRecipe())
-    return page
 
 
 def _metrics() -> tuple[str, ...]:

@@ -88,12 +88,19 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
     tomostain evaluate stainer/ pairs/ evaluation/ --metrics ssim psnr
     """
     stainer, pairs, out = Path(stainer), Path(pairs), Path(out)
+    with runs.output(out, "evaluate", recipe=recipe, inputs=[stainer, pairs], seed=recipe.seed) as made:
+        made.results |= _evaluate(stainer, pairs, out, recipe)
+    return out
+
+
+def _evaluate(stainer: Path, pairs: Path, out: Path, recipe: EvaluateRecipe) -> dict[str, Any]:
+    """Write the evaluation; returns what the record says of it."""
     model = Stainer.load(stainer)
     metrics = {name: _metric(name, recipe) for name in recipe.metrics}
     painters: dict[str, Painter] = {STAINER: model, **load_baselines(stainer)}
     trained_on = training_specimens(model)
     files, left_out = _held_out(pairs_in(pairs), trained_on, model, recipe)
-    (runs.check_new(out) / "predictions").mkdir(parents=True)
+    (out / "predictions").mkdir(parents=True)
     scores: list[Score] = []
     beyond: dict[str, float] = {}
     for file in runs.progress(files, desc="evaluate", unit="pair"):
@@ -111,8 +118,7 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
     _write_csv(out / "scores.csv", scores, {name: f"{share:.6f}" for name, share in beyond.items()})
     _write_csv(out / "specimens.csv", specimen_means(scores), {})
     (out / "summary.json").write_text(json.dumps(_finite(summary), indent=1) + "\n", encoding="utf-8")
-    results = {"verdict": summary["verdict"], "pairs": summary["pairs"], "specimens": summary["specimens"]}
-    return runs.record(out, "evaluate", recipe=recipe, inputs=[stainer, pairs], seed=recipe.seed, results=results)
+    return {"verdict": summary["verdict"], "pairs": summary["pairs"], "specimens": summary["specimens"]}
 
 
 def prediction_name(pair: str, method: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tomostain.runs import record
+from tomostain import runs
 from tomostain.scoring.lpips import Lpips, assemble, download, user_folder
 
 
@@ -66,5 +66,7 @@ def lpips_weights(
             backbone, heads = download(recipe.net, Path(temporary))
         made = assemble(backbone, heads, Path(temporary) / f"{recipe.net}.safetensors", net=recipe.net)
         Lpips.load(recipe.net, made.parent)
-        file = assemble(backbone, heads, folder / made.name, net=recipe.net)
-        return record(file, "lpips-weights", recipe=recipe, inputs=[backbone, heads])
+        file = folder / made.name
+        with runs.output(file, "lpips-weights", recipe=recipe, inputs=[backbone, heads]):
+            assemble(backbone, heads, file, net=recipe.net)
+    return file

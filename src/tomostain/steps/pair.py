@@ -87,37 +87,37 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
         volume, slide, out = (Path(path) for path in paths)
         if not out.name.endswith(SUFFIX):
             raise ValueError(f"a pair is named NAME{SUFFIX}, not {out.name}")
-        made = _make(volume, slide, out.name.removesuffix(SUFFIX), recipe)
-        runs.check_new(out)
-        save_pair(made, out)
-        inputs = [path for path in (volume, slide, recipe.placement, recipe.exclude) if path]
-        return runs.record(out, "pair", recipe=recipe, inputs=inputs)
+        with runs.output(out, "pair", recipe=recipe, inputs=[volume, slide, recipe.placement, recipe.exclude]):
+            save_pair(_make(volume, slide, out.name.removesuffix(SUFFIX), recipe), out)
+        return out
     if len(paths) != 2:
         raise ValueError("give VOLUME SLIDE OUT.pair.zarr, or TABLE.csv OUT, or COHORT OUT")
     source, out = (Path(path) for path in paths)
     rows = _cohort_rows(source, recipe) if source.is_dir() else _table_rows(source, recipe)
-    return _make_many(rows, source, out, recipe)
+    table = source / "cohort.json" if source.is_dir() else source
+    with runs.output(out, "pair", recipe=recipe, inputs=[table], keep=True, reopen=True) as made:
+        out.mkdir(exist_ok=True)
+        _make_many(rows, out)
+        made.results["pairs"] = len(pairs_in(out))
+    return out
 
 
-def _make_many(rows: list[dict[str, Any]], source: Path, out: Path, recipe: PairRecipe) -> Path:
-    if not runs.is_complete(out):
-        runs.check_new(out, keep=True).mkdir(exist_ok=True)
+def _make_many(rows: list[dict[str, Any]], out: Path) -> None:
     for row in runs.progress(rows, desc="pairs", unit="pair"):
         target = out / f"{row['name']}{SUFFIX}"
         asked = row["recipe"]
-        if runs.is_complete(target) and runs.read_record(target)["recipe"] == json.loads(
-            json.dumps(dataclasses.asdict(asked), default=str)
-        ):
+        if runs.was_made_by(target, asked):
             continue
         try:
-            made = _make(row["volume"], row["slide"], row["name"], asked)
+            with runs.output(
+                target, "pair", recipe=asked, inputs=[row["slide"]], keep=target.exists, reopen=True
+            ) as one:
+                one.clear()
+                save_pair(_make(row["volume"], row["slide"], row["name"], asked), target)
+        except BlockingIOError:
+            raise
         except (ValueError, OSError) as error:
             raise type(error)(f"{row['where']}: {error}") from None
-        save_pair(made, target)
-        runs.record(target, "pair", recipe=asked, inputs=[row["slide"]])
-    source_file = source / "cohort.json" if source.is_dir() else source
-    count = len(pairs_in(out))
-    return runs.record(out, "pair", recipe=recipe, inputs=[source_file], results={"pairs": count})
 
 
 def _make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:

@@ -86,13 +86,14 @@ def phantom(out: Path, *, recipe: PhantomRecipe = PhantomRecipe()) -> Path:
     """
     settings = _cohort(recipe)
     out = Path(out)
-    runs.check_new(out, keep=True).mkdir(exist_ok=True)
-    manifest = write_cohort(out, settings)
-    results = {
-        "specimens": len(manifest["specimens"]),
-        "slides": sum(len(specimen["slides"]) for specimen in manifest["specimens"]),
-    }
-    return runs.record(out, "phantom", recipe=recipe, seed=recipe.seed, results=results)
+    with runs.output(out, "phantom", recipe=recipe, seed=recipe.seed, keep=True) as made:
+        out.mkdir(exist_ok=True)
+        manifest = write_cohort(out, settings)
+        made.results |= {
+            "specimens": len(manifest["specimens"]),
+            "slides": sum(len(specimen["slides"]) for specimen in manifest["specimens"]),
+        }
+    return out
 
 
 def _cohort(recipe: PhantomRecipe) -> CohortRecipe:

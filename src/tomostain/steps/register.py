@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,19 @@ def register(volume: Path, slide: Path, out: Path, *, recipe: RegisterRecipe = R
     out = Path(out)
     if not out.name.endswith(SUFFIX):
         raise ValueError(f"a placement is named NAME{SUFFIX}, not {out.name}")
-    for path in (out, recipe.report):
-        if path is not None and path.exists():
-            raise ValueError(f"{path} exists; choose another name or remove it first")
-    ct, picture = read_reference(Path(volume), recipe.spacing_um), read_slide(slide, pixel_um=recipe.slide_um)
+    inputs = [Path(volume), Path(slide), recipe.prior, recipe.landmarks]
+    with runs.output(out, "register", recipe=recipe, inputs=inputs) as made, ExitStack() as page:
+        if recipe.report is not None:
+            page.enter_context(runs.lock(recipe.report, "register"))
+            if recipe.report.exists():
+                raise ValueError(f"{recipe.report} exists; choose another name or remove it first")
+        made.results |= _register(Path(volume), Path(slide), out, recipe)
+    return out
+
+
+def _register(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> dict[str, Any]:
+    """Write the placement, and its page where one is asked for; returns what the record says of it."""
+    ct, picture = read_reference(volume, recipe.spacing_um), read_slide(slide, pixel_um=recipe.slide_um)
     target = read_target(ct)
     stained = read_stained(picture, min(target.grid.spacing_um[1:]))
     known, landmarks = _known(recipe, picture, stained)
@@ -123,15 +133,12 @@ def register(volume: Path, slide: Path, out: Path, *, recipe: RegisterRecipe = R
             f"{done.score.probability:.0%}); check that they belong together, or give --around, --prior or --landmarks"
         )
     placement = placement_of(done, stained)
-    runs.check_new(out)
     placement.save(out)
     if recipe.report is not None:
-        recipe.report.parent.mkdir(parents=True, exist_ok=True)
         title = f"{picture.name} in {ct.name}"
         page = registration_page(done, target, stained, placement, title=title, landmarks=landmarks)
         runs.write_text_atomically(recipe.report, page)
-    inputs = [p for p in (Path(volume), Path(slide), recipe.prior, recipe.landmarks) if p is not None]
-    return runs.record(out, "register", recipe=recipe, inputs=inputs, results=_results(placement, landmarks))
+    return _results(placement, landmarks)
 
 
 def read_reference(path: Path, spacing_um: tuple[float, ...] | None) -> Volume:

@@ -103,10 +103,19 @@ def report(
     out, stainer, evaluation, pairs = Path(out), Path(stainer), Path(evaluation), Path(pairs)
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"a report is an .html file, not {out.name}")
+    inputs = [stainer, evaluation, pairs, stained]
+    with runs.output(out, "report", recipe=recipe, inputs=inputs) as made:
+        made.results |= _report(out, stainer, evaluation, pairs, stained, recipe)
+    return out
+
+
+def _report(
+    out: Path, stainer: Path, evaluation: Path, pairs: Path, stained: Path | None, recipe: ReportRecipe
+) -> dict[str, Any]:
+    """Write the page; returns what the record says of it."""
     records = {"Training": runs.read_record(stainer), "Evaluation": runs.read_record(evaluation)}
     if stained is not None:
         records["Staining of the volume"] = runs.read_record(stained)
-    runs.check_new(out)
     model, baselines = Stainer.load(stainer), load_baselines(stainer)
     summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
     scores = _read_scores(evaluation / "scores.csv", summary["metrics"])
@@ -155,8 +164,7 @@ def report(
         "provenance": [_provenance(title, record) for title, record in records.items()],
     }
     runs.write_text_atomically(out, render(content))
-    inputs = [stainer, evaluation, pairs, *([Path(stained)] if stained is not None else [])]
-    return runs.record(out, "report", recipe=recipe, inputs=inputs, results={"verdict": summary["verdict"]})
+    return {"verdict": summary["verdict"]}
 
 
 def _read_scores(path: Path, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
@@ -355,7 +363,7 @@ def _intensity_svg(cases: Sequence[Case], model: Stainer, table: Baseline) -> st
 
 
 def _provenance(title: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    machine = record.get("machine") or {}
+    machine = record["machine"]
     return {
         "title": title,
         "finished": record.get("finished", ""),
@@ -364,7 +372,7 @@ def _provenance(title: str, record: Mapping[str, Any]) -> dict[str, Any]:
         "versions": ", ".join(
             f"{name} {version}" for name, version in (record.get("versions") or {}).items() if version
         ),
-        "machine": f"{machine['system']}, {machine['processors']} processors" if machine else "",
+        "machine": f"{machine['system']}, {machine['processors']} processors" if machine["processors"] else "",
         "inputs": record.get("inputs", []),
         "recipe": json.dumps(record["recipe"], indent=1) if record.get("recipe") else "",
     }

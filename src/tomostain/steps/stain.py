@@ -110,6 +110,17 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
         journal_path(out).unlink(missing_ok=True)
         print(f"{out} is finished; there is nothing to resume", file=sys.stderr)
         return out
+    stainer, volume = Path(stainer), Path(volume)
+    begun = journal_path(out).exists
+    with runs.output(out, "stain", recipe=recipe, inputs=[stainer, volume], keep=begun) as made:
+        _stain(stainer, volume, made, recipe)
+    journal_path(out).unlink(missing_ok=True)
+    return out
+
+
+def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) -> None:
+    """Write the stained volume."""
+    out = made.path
     model = Stainer.load(stainer)
     ct = check_ct(
         read_volume(volume, spacing_um=recipe.spacing_um, shape=recipe.shape, dtype=recipe.dtype, offset=recipe.offset)
@@ -137,7 +148,7 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     journal = _journal_to_resume(out, resume=recipe.resume)
     if journal is None:
         settled, sample = prepare(model, ct, cut, wishes)
-        runs.check_new(out)
+        made.clear()
         writer, journal = begin(out, settled.plan, {"identity": found, **settled.to_json()})
     else:
         try:
@@ -165,9 +176,7 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
         about["background"] = {**settled.background.to_json(), "tiles_skipped": run.facts.skipped}
     writer.declare(cut.grid(ct.grid), stain=model.stain, attributes=about)
     _warn_out_of_range(model, results)
-    runs.record(out, "stain", recipe=recipe, inputs=[Path(stainer), Path(volume)], results=results)
-    journal_path(out).unlink(missing_ok=True)
-    return out
+    made.results |= results
 
 
 def simulated_parts(model: Stainer, ct: Volume) -> str | None:
@@ -185,8 +194,6 @@ def _journal_to_resume(out: Path, *, resume: bool) -> Journal | None:
     ValueError
         There is an unfinished run that is not to be resumed.
     """
-    if runs.is_complete(out):
-        return None
     journal = Journal.resume(journal_path(out))
     if journal is not None and not resume:
         journal.close()

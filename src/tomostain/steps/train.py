@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -57,6 +58,15 @@ def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> Pat
     """
     pairs, out = Path(pairs), Path(out)
     _check_network(recipe)
+    begun = functools.partial(_begun, out)
+    with runs.output(out, "train", recipe=recipe, inputs=[pairs], seed=recipe.seed, keep=begun) as made:
+        made.results |= _train(pairs, out, recipe)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    return out
+
+
+def _train(pairs: Path, out: Path, recipe: TrainRecipe) -> dict[str, Any]:
+    """Train and write the stainer; returns what the record says of it."""
     loaded = [load_pair(file) for file in runs.progress(_files(pairs), desc="reading pairs", unit="pair")]
     _check_alike(loaded)
     held_names = folds(loaded, recipe.folds)[recipe.fold] if recipe.fold is not None else recipe.hold_out
@@ -64,10 +74,7 @@ def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> Pat
     recipe = _claim(out, recipe)
     model = fit(learnt, out, recipe, held=held)
     save_baselines(fit_baselines(learnt, model.ct_range), out)
-    results = {"specimens": model.history["specimens"], "held_out": model.history["held_out"], "pairs": len(learnt)}
-    runs.record(out, "train", recipe=recipe, inputs=[pairs], seed=recipe.seed, results=results)
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
-    return out
+    return {"specimens": model.history["specimens"], "held_out": model.history["held_out"], "pairs": len(learnt)}
 
 
 def _files(pairs: Path) -> list[Path]:
@@ -128,17 +135,19 @@ def _check_alike(pairs: Sequence[Pair]) -> None:
 
 
 def _claim(out: Path, recipe: TrainRecipe) -> TrainRecipe:
-    """Take hold of the output folder; ``resume`` stays set only where there is something to resume.
+    """The recipe for ``out``, whose folder is made; ``resume`` stays set only where there is something to resume.
 
     Raises
     ------
     ValueError
-        The folder holds a finished stainer, or an unfinished training that is not to be resumed.
+        The folder holds an unfinished training that is not to be resumed.
     """
-    begun = not runs.is_complete(out) and bool(checkpoints(out / FOLDER))
+    begun = _begun(out)
     if begun and not recipe.resume:
         raise ValueError(f"{out} holds an unfinished training; continue it with --resume, or remove it first")
-    if not begun:
-        runs.check_new(out)
-        out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(exist_ok=True)
     return replace(recipe, resume=begun)
+
+
+def _begun(out: Path) -> bool:
+    return bool(checkpoints(out / FOLDER))
