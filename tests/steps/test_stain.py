@@ -288,8 +288,8 @@ def test_a_finished_run_has_nothing_to_resume(lab, deep):
 def test_a_stained_volume_says_what_of_it_was_simulated(lab, tmp_path):
     model = Stainer.load(lab / "stainer")
     learnt = {"specimens": ["S0", "S1"], "simulated": ["S1"]}
-    replace(model, history=learnt).save(lab / "mixed")
-    runs.record(lab / "mixed", "train")
+    with runs.output(lab / "mixed", "train"):
+        replace(model, history=learnt).save(lab / "mixed")
     values = read_volume(lab / "ct.ome.zarr")[:]
     write_ct(lab / "phantom.ome.zarr", values, attributes={"simulated": SIMULATED})
     told = {}
