@@ -112,3 +112,16 @@ def test_colour_pictures_are_no_slices(tmp_path):
     Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "s0.png")
     with pytest.raises(ValueError, match=r"s0\.png holds colours \(RGB\)"):
         read_volume(tmp_path, **UNIT)
+
+
+def test_a_slice_that_is_a_link_out_of_the_folder_is_refused(tmp_path, rng):
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    for z in range(4):
+        tifffile.imwrite(folder / f"s{z}.tif", rng.integers(0, 9, (5, 6)).astype("u2"))
+    (folder / "s3.tif").rename(tmp_path / "away.tif")
+    (folder / "s3.tif").symlink_to(tmp_path / "away.tif")
+    with pytest.raises(
+        ValueError, match=r"slices: s3\.tif takes its values from s3\.tif, a link to .*away\.tif, outside"
+    ):
+        read_volume(folder, spacing_um=(1, 1, 1))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tomostain.images.geometry import Vector
+from tomostain.io.inside import OutsideError
 
 PLAUSIBLE_VOXEL_UM = (1e-3, 2e4)
 """Voxel sizes outside this, 1 nm to 2 cm, are slips of a unit."""
@@ -55,6 +56,8 @@ def told(name: str, kind: str) -> Iterator[None]:
         yield
     except VolumeError:
         raise
+    except OutsideError as error:
+        raise VolumeError(str(error)) from None
     except MemoryError:
         raise VolumeError(f"{name} asks for more memory than there is; its header may be wrong") from None
     except Exception as error:

@@ -14,10 +14,11 @@ import numpy as np
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
+from tomostain.io.inside import inside_folder
 from tomostain.io.volumes.arrays import Array, Box, Chunked, Flat, Held, Source, Windowed
 from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
 from tomostain.io.volumes.hdf5_chunks import read_chunks
-from tomostain.io.volumes.hdf5_links import Node, candidates, find, inside_folder, nexus_default
+from tomostain.io.volumes.hdf5_links import Node, candidates, find, nexus_default
 from tomostain.io.volumes.stated_spacing import agreed, of_attributes, of_axes, of_siblings
 from tomostain.io.volumes.zarr_bounds import warn_of_missing
 
@@ -153,21 +154,30 @@ def _axis_tags(data: h5py.Dataset) -> list[str]:
         return []
 
 
-def _check(name: str, data: h5py.Dataset, node: Node, root: Path) -> None:
-    """Check a data set before any of it is read: its type, where its bytes lie and how many, chunks and filters."""
+def _check(name: str, data: h5py.Dataset, node: Node, root: Path, *, part_of_another: bool = False) -> None:
+    """Check a data set before any of it is read: its type, where its bytes lie and how many, chunks and filters.
+
+    The data sets that a virtual one is made of are checked too.
+    """
     dtype_of(name, data.dtype)
     plist = data.id.get_create_plist()
     external = [plist.get_external(i) for i in range(plist.get_external_count())]
     sources = data.virtual_sources() if data.is_virtual else []
     for named, offset, size in external:
-        file = inside_folder(name, _text(named), node.file, root)
+        file = inside_folder(root.parent, _text(named), name, beside=node.file.parent)
         if not file.is_file() or file.stat().st_size < offset + size:
             raise VolumeError(f"{name} takes its values from {_text(named)}, which is not there whole; copy it here")
     for source in sources:
-        file = node.file if source.file_name == "." else inside_folder(name, source.file_name, node.file, root)
+        if part_of_another:
+            raise VolumeError(f"{name} is a virtual data set made of virtual ones; save its values in one data set")
+        file = node.file
+        if source.file_name != ".":
+            file = inside_folder(root.parent, source.file_name, name, beside=node.file.parent)
         if not file.is_file():
             raise VolumeError(f"{name} takes its values from {source.file_name}, which is not there; copy it here")
-        find(file, source.dset_name)
+        part = find(file, source.dset_name)
+        with part.open() as values:
+            _check(f"{source.file_name}::{source.dset_name}", values, part, root, part_of_another=True)
     if not external and not sources:
         stored = node.file.stat().st_size
         believable(name, data.shape, data.dtype, stored)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,19 +18,12 @@ import numpy as np
 
 from tomostain.io.volumes.arrays import Array
 from tomostain.io.volumes.given import VolumeError
-from tomostain.io.volumes.zarr_bounds import blosc_bytes
+from tomostain.io.volumes.unpacking import blosc_bytes, unpacked
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4
 _LZF, _BLOSC, _LZ4, _BITSHUFFLE, _ZSTD, _BLOSC2 = 32000, 32001, 32004, 32008, 32015, 32026
 _SUM_BYTES = 4
-_DECODERS: Mapping[int, Callable[..., Any]] = MappingProxyType(
-    {
-        _DEFLATE: imagecodecs.deflate_decode,
-        _LZF: imagecodecs.lzf_decode,
-        _LZ4: imagecodecs.lz4h5_decode,
-        _ZSTD: imagecodecs.zstd_decode,
-    }
-)
+_DECODERS: Mapping[int, str] = MappingProxyType({_DEFLATE: "deflate", _LZF: "lzf", _LZ4: "lz4h5", _ZSTD: "zstd"})
 """Filters that are undone here: how much deflate and LZF unfold to is only known afterwards, and HDF5's zstd filter
 takes a stream that cannot be unfolded for one that can."""
 _CLAIMS = {_SZIP: (0, "<I"), _BLOSC2: (30, ">Q"), _BITSHUFFLE: (0, ">Q")}
@@ -106,11 +99,7 @@ def _unfolded(raw: bytes, used: Filters, data: Any, where: str) -> Array:
     for i, (code, settings) in reversed(list(enumerate(used))):
         before = plain + _SUM_BYTES * sum(code == _FLETCHER32 for code, _ in used[:i])
         if code in _DECODERS:
-            try:
-                content = _DECODERS[code](content, out=np.empty(before, np.uint8))
-            except Exception as error:
-                raise VolumeError(f"{where} cannot be unfolded into its {before} bytes; copy it again") from error
-            content = np.asarray(content)
+            content = _unpacked(code, content, before, where)
         elif code == _FLETCHER32:
             content = _summed(content, where)
         else:
@@ -160,11 +149,22 @@ def _check(data: Any, corner: tuple[int, ...], stored_bytes: int, used: Filters,
         if stored_bytes != plain + _SUM_BYTES * sums:
             raise VolumeError(f"{where} holds {stored_bytes - _SUM_BYTES * sums} bytes, not {plain}; copy it again")
         return
+    if len(packed) > 1:
+        raise VolumeError(f"{where} is packed with several filters, one in another; save it with one (h5repack)")
+    code = used[packed[0]][0]
     raw = data.id.read_direct_chunk(corner)[1]
     before = plain + _SUM_BYTES * sum(code == _FLETCHER32 for code, _ in used[: packed[0]])
-    least, most = _claimed(used[packed[0]][0], raw) if len(packed) == 1 else (before, before)
+    size = _unpacked(code, raw, before, where).size if code in _DECODERS else None
+    least, most = _claimed(code, raw) if size is None else (size, size)
     if before < least or before > most:
-        raise VolumeError(f"{where} does not unfold to the {before} bytes of a chunk; copy or export it again")
+        raise VolumeError(f"{where} does not unpack to the {before} bytes of a chunk; copy or export it again")
+
+
+def _unpacked(code: int, packed: Any, most: int, where: str) -> Array:
+    try:
+        return unpacked(_DECODERS[code], packed, most)
+    except ValueError as error:
+        raise VolumeError(f"{where}, {error}") from error
 
 
 def _claimed(code: int, raw: bytes) -> tuple[float, float]:
@@ -173,8 +173,10 @@ def _claimed(code: int, raw: bytes) -> tuple[float, float]:
         unfolded, packed = blosc_bytes(memoryview(raw))
         return (unfolded, unfolded) if packed <= len(raw) else (math.inf, math.inf)
     place, kind = _CLAIMS.get(code, (0, ""))
-    if not kind or (code == _BLOSC2 and raw[2:9] != b"b2frame"):
+    if not kind:
         return 0, math.inf
+    if code == _BLOSC2 and raw[2:9] != b"b2frame":
+        return math.inf, math.inf
     claimed = struct.unpack_from(kind, raw, place)[0] if len(raw) >= place + struct.calcsize(kind) else 0
     return claimed, claimed
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 
+from tomostain.io.inside import OutsideError, inside_folder
 from tomostain.io.volumes.given import VolumeError
 
 _MOST_HOPS = 32
@@ -18,7 +19,7 @@ _MOST_NODES = 20_000
 
 
 class _Astray(VolumeError):
-    """A link that leads nowhere, in a circle, or out of the folder."""
+    """A link that leads nowhere or in a circle."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def candidates(path: Path, inside: str = "/") -> list[Candidate]:
     found: dict[tuple[Path, int], Candidate] = {}
     groups: set[tuple[Path, int]] = set()
     waiting: list[tuple[Node, str]] = [(find(path, inside), inside.rstrip("/"))]
-    astray: _Astray | None = None
+    astray: ValueError | None = None
     looked_at = 0
     while waiting:
         node, asked = waiting.pop()
@@ -100,7 +101,7 @@ def candidates(path: Path, inside: str = "/") -> list[Candidate]:
                 raise VolumeError(f"{path.name} holds more than {_MOST_NODES} objects; choose with ::/group/data")
             try:
                 child = _follow(node, name, path)
-            except _Astray as error:
+            except (_Astray, OutsideError) as error:
                 astray = astray or error
                 continue
             with child.open() as opened:
@@ -122,20 +123,6 @@ def is_volume(data: Any) -> bool:
     if not isinstance(data, h5py.Dataset) or data.shape is None or data.dtype.kind not in "uif":
         return False
     return len(data.shape) >= 3 and len(data.shape) - sum(n == 1 for n in data.shape) <= 3 and 0 not in data.shape
-
-
-def inside_folder(name: str, target: str, holder: Path, root: Path) -> Path:
-    """The file that a link in ``holder`` names, where it lies in or below the folder of ``root``.
-
-    Raises
-    ------
-    VolumeError
-        It lies outside.
-    """
-    file = (holder.parent / target).resolve()
-    if not file.is_relative_to(root.parent.resolve()):
-        raise _Astray(f"{name} takes its values from {target}, outside its own folder; open that file, or copy it here")
-    return file
 
 
 def _follow(start: Node, inside: str, root: Path) -> Node:
@@ -163,7 +150,7 @@ def _follow(start: Node, inside: str, root: Path) -> Node:
         if hops > _MOST_HOPS:
             raise _Astray(f"{where} is a link that leads in a circle")
         if isinstance(link, h5py.ExternalLink):
-            target = inside_folder(where, link.filename, file, root)
+            target = inside_folder(root.parent, link.filename, where, beside=file.parent)
             if not target.is_file():
                 raise _Astray(f"{where} takes its values from {link.filename}, which is not there; copy it here")
             file, done = target, []

@@ -10,6 +10,7 @@ import numpy as np
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
+from tomostain.io.inside import inside_folder
 from tomostain.io.units import UM_PER_MM
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
 from tomostain.io.volumes.given import Given, VolumeError, shape_of, spacing_of, told
@@ -101,11 +102,7 @@ def _values_file(path: Path, fields: Mapping[str, str], end: int) -> tuple[Path,
         return path, end + skip
     if named.upper().startswith("LIST") or "%" in named:
         raise VolumeError(f"{path.name} takes its values from several files ({named}); save it as one .mha file")
-    file = (path.parent / named).resolve()
-    if not file.is_relative_to(path.parent.resolve()):
-        raise VolumeError(
-            f"{path.name} takes its values from {named}, outside its own folder; copy that file beside it"
-        )
+    file = inside_folder(path.parent, named, path.name)
     if not file.is_file():
         raise VolumeError(f"{path.name} takes its values from {named}, which is not there; copy it beside the header")
     return file, skip

@@ -13,6 +13,7 @@ import numpy as np
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
+from tomostain.io.inside import inside_folder
 from tomostain.io.units import UM_PER_MM, um_per
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
 from tomostain.io.volumes.given import Given, VolumeError, dtype_of, shape_of, spacing_of, told
@@ -117,9 +118,7 @@ def _values_file(path: Path, header: Mapping[str, Any], end: int) -> tuple[Path,
     text = str(named)
     if text.upper().startswith("LIST") or "%" in text:
         raise VolumeError(f"{path.name} takes its values from several files ({text}); save it as one .nrrd file")
-    file = (path.parent / text).resolve()
-    if not file.is_relative_to(path.parent.resolve()):
-        raise VolumeError(f"{path.name} takes its values from {text}, outside its own folder; copy that file beside it")
+    file = inside_folder(path.parent, text, path.name)
     if not file.is_file():
         raise VolumeError(f"{path.name} takes its values from {text}, which is not there; copy it beside the header")
     return file, 0

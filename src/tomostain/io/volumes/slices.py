@@ -19,6 +19,7 @@ from PIL import Image
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
+from tomostain.io.inside import inside_folder
 from tomostain.io.volumes.arrays import Array, Box, Flat, Windowed
 from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, one_line, spacing_of, told
 from tomostain.io.volumes.tiff import PageFacts, count_pages, facts_of, open_tiff, page_window
@@ -121,6 +122,9 @@ def _pictures_in(folder: Path) -> list[Path]:
     for file in files:
         if not file.is_file():
             raise VolumeError(f"{folder.name}: {file.name} is no file; remove it, or copy the slice again")
+        if file.is_symlink():
+            with told(folder.name, "slices"):
+                inside_folder(folder, file.name, f"{folder.name}: {file.name}")
     return files
 
 

@@ -1,15 +1,13 @@
-"""Zarr chunks that are what they claim: none unfolds to more than its place holds, none missing passes for zeros."""
+"""Zarr chunks that are what they claim: none unpacks to more than its place holds, none missing passes for zeros."""
 
 from __future__ import annotations
 
-import bz2
+import asyncio
 import itertools
-import lzma
 import math
+import os
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +23,17 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
 from zarr.core.metadata import ArrayV2Metadata
 
+from tomostain.io.inside import inside_folder
 from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.unpacking import unpacked
 
-SPARE_BYTES = 2**26
-"""What a chunk may unfold to beyond its own size: checksums, padding, a codec's own header."""
-DEFLATE_RATIO = 1032
-"""No deflate stream unfolds to more (zlib's technical notes)."""
-_STEP_BYTES = 2**22
+_SPARE_BYTES = 2**16
+"""What a packed chunk may hold beyond its values: checksums and codecs' own headers."""
+_WIDEST = 8
+"""Times by which a filter may widen values: bytes held as 64-bit numbers."""
+_MOST_FILE = (2, 2**24)
+"""A chunk's file is at most twice as large as its values, and 16 MiB: no codec makes more of them."""
+_V2_KINDS = ("zstd", "blosc", "lz4", "gzip", "zlib", "bz2", "lzma")
 _V3_KINDS: Mapping[type, str] = MappingProxyType(
     {BloscCodec: "blosc", GzipCodec: "gzip", ZstdCodec: "zstd"}
     | {BZ2: "bz2", LZ4: "lz4", LZMA: "lzma", Blosc: "blosc", GZip: "gzip", Zlib: "zlib", Zstd: "zstd"}
@@ -39,48 +41,61 @@ _V3_KINDS: Mapping[type, str] = MappingProxyType(
 
 
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The same array, whose compressors refuse a chunk that would unfold to far more than a chunk holds.
+    """The same array, whose chunks are unpacked into buffers of fixed size.
 
-    numcodecs allocates whatever a zstd, Blosc or LZ4 header claims, and unfolds deflate, bzip2 and LZMA without limit.
+    numcodecs allocates whatever a zstd, Blosc or LZ4 header claims, and unpacks deflate, bzip2 and LZMA without limit.
     """
     about = array.metadata
-    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
     new: Any
     if isinstance(about, ArrayV2Metadata):
-        wrapped = [_BoundedV2(codec, chunk_bytes) for codec in (about.compressor,) if codec is not None]
-        filters = tuple(_BoundedV2(codec, chunk_bytes) for codec in about.filters or ())
-        new = replace(about, compressor=wrapped[0] if wrapped else None, filters=filters or None)
+        most = math.prod(array.chunks) * array.dtype.itemsize * (_WIDEST if about.filters else 1) + _SPARE_BYTES
+        filters = tuple(_bounded_v2(codec, most) for codec in about.filters or ())
+        new = replace(about, compressor=_bounded_v2(about.compressor, most), filters=filters or None)
     else:
         new = replace(about, codecs=tuple(_bounded_v3(codec) for codec in about.codecs))
     return zarr.Array(zarr.AsyncArray(new, array.store_path))
 
 
 def check_stored(
-    array: zarr.Array[Any], folder: Path, box: tuple[tuple[int, int], ...], name: str, *, whole: bool
+    array: zarr.Array[Any], root: Path, where: str, box: tuple[tuple[int, int], ...], name: str, *, whole: bool
 ) -> int:
     """Make sure that the files that a box (first, last + 1 of each axis) is read from are there; how many are not.
 
-    ``whole``: whoever wrote the array stored every chunk, so that one that is missing was lost.
+    ``root`` is the store and ``where`` the array's folder in it. ``whole``: whoever wrote the array stored every
+    chunk, so that one that is missing was lost.
 
     Raises
     ------
     VolumeError
-        One is empty, a folder, a pipe or a link to nowhere, or is missing from an array that was stored whole.
+        One is empty, far too large, a folder, a pipe or a link out of the store, or is missing from an array that was
+        stored whole.
     """
-    missing = 0
-    for key in _keys(array, box):
-        file = folder / key
+    missing, folders = 0, set()
+    extent = array.shards or array.chunks
+    most = _MOST_FILE[0] * math.prod(extent) * array.dtype.itemsize + _MOST_FILE[1]
+    for key in _keys(array, extent, box):
+        file = root / where / key
         try:
-            about = file.stat()
-        except FileNotFoundError:
-            if whole or file.is_symlink():
+            about = file.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            if whole:
                 raise VolumeError(f"{name} lacks the chunk {key}, which was written; copy it again") from None
             missing += 1
             continue
+        if file.parent not in folders:
+            folders.add(file.parent)
+            inside_folder(root, os.path.relpath(file.parent, root), name)
+        if stat.S_ISLNK(about.st_mode):
+            target = inside_folder(root, os.path.relpath(file, root), name)
+            if not target.exists():
+                raise VolumeError(f"{name} lacks the chunk {key}, which is a link to nowhere; copy it again")
+            about = target.stat()
         if not stat.S_ISREG(about.st_mode):
             raise VolumeError(f"{name}: its chunk {key} is no file; copy it again")
         if about.st_size == 0:  # Zarr takes an empty shard for one that was never written
             raise VolumeError(f"{name}: its chunk {key} is empty; copy it again")
+        if about.st_size > most:
+            raise VolumeError(f"{name}: its chunk {key} is larger than its values can be; copy it again")
     return missing
 
 
@@ -93,59 +108,31 @@ def warn_of_missing(name: str, fill_value: Any) -> None:
     )
 
 
-def refuse_bomb(kind: str, packed: Any, allowed: int) -> None:
-    """Refuse a compressed chunk that unfolds to more than ``allowed`` bytes, or claims to, before it is unfolded.
-
-    Blosc reads on behind a chunk that was cut off, and takes what lies there in memory for values: that is refused too.
-
-    Raises
-    ------
-    ValueError
-        It does; the reader adds the name of the file.
-    """
-    raw = memoryview(packed).cast("B")
-    claimed = 0
-    if kind == "zstd":
-        claimed = _zstd_bytes(raw)
-    elif kind == "blosc":
-        claimed, packed_bytes = blosc_bytes(raw)
-        if packed_bytes > len(raw):
-            raise ValueError(f"a blosc chunk holds {len(raw)} of its {packed_bytes} bytes; copy it again")
-    elif kind == "lz4" and len(raw) >= 4:
-        claimed = int(struct.unpack_from("<I", raw)[0])
-    elif kind in ("gzip", "zlib") and len(raw) * DEFLATE_RATIO > allowed:
-        claimed = _unfolded(lambda: zlib.decompressobj(wbits=47), raw, allowed)
-    elif kind == "bz2":
-        claimed = _unfolded(bz2.BZ2Decompressor, raw, allowed)
-    elif kind == "lzma":
-        claimed = _unfolded(lzma.LZMADecompressor, raw, allowed)
-    if claimed > allowed:
-        raise ValueError(f"a {kind} chunk of {len(raw)} bytes would unfold to far more than a chunk holds")
-
-
-def _keys(array: zarr.Array[Any], box: tuple[tuple[int, int], ...]) -> Iterator[str]:
+def _keys(array: zarr.Array[Any], extent: tuple[int, ...], box: tuple[tuple[int, int], ...]) -> Iterator[str]:
     """The names of the files below an array's folder that hold a box."""
-    extent = array.shards or array.chunks
     spans = [range(a // n, -(-b // n)) for (a, b), n in zip(box, extent, strict=True)]
     about: Any = array.metadata
     for place in itertools.product(*spans):
         yield str(about.encode_chunk_key(place))
 
 
+def _bounded_v2(codec: Any, most: int) -> Any:
+    return _BoundedV2(codec, most) if getattr(codec, "codec_id", None) in _V2_KINDS else codec
+
+
 class _BoundedV2(Numcodec):  # type: ignore[misc]
-    """A Zarr v2 compressor or filter that looks before it unfolds."""
+    """A Zarr v2 compressor that unpacks at most ``most`` bytes."""
 
     codec_id = "bounded"
 
-    def __init__(self, codec: Any, chunk_bytes: int) -> None:
-        self.codec, self.chunk_bytes = codec, chunk_bytes
+    def __init__(self, codec: Any, most: int) -> None:
+        self.codec, self.most = codec, most
 
     def encode(self, buf: Any) -> Any:
         return self.codec.encode(buf)
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        refuse_bomb(self.codec.codec_id, buf, self.chunk_bytes + SPARE_BYTES)
-        return self.codec.decode(buf, out)
+        return unpacked(self.codec.codec_id, buf, self.most)
 
     def get_config(self) -> Any:
         return self.codec.get_config()
@@ -153,7 +140,7 @@ class _BoundedV2(Numcodec):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _BoundedV3(BytesBytesCodec):
-    """A Zarr v3 compressor that looks before it unfolds."""
+    """A Zarr v3 compressor that unpacks no more than a chunk holds."""
 
     codec: Any
     kind: str
@@ -169,10 +156,10 @@ class _BoundedV3(BytesBytesCodec):
         return self.codec.to_dict()
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        itemsize = chunk_spec.dtype.to_native_dtype().itemsize
-        refuse_bomb(self.kind, chunk_data.as_numpy_array(), math.prod(chunk_spec.shape) * itemsize + SPARE_BYTES)
-        unfolded: Buffer = await self.codec._decode_single(chunk_data, chunk_spec)
-        return unfolded
+        most = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize + _SPARE_BYTES
+        values = await asyncio.to_thread(unpacked, self.kind, chunk_data.as_numpy_array(), most)
+        plain: Buffer = chunk_spec.prototype.buffer.from_array_like(values)
+        return plain
 
 
 def _bounded_v3(codec: Any) -> Any:
@@ -180,48 +167,3 @@ def _bounded_v3(codec: Any) -> Any:
         return replace(codec, codecs=tuple(_bounded_v3(inner) for inner in codec.codecs))
     kind = _V3_KINDS.get(type(codec))
     return codec if kind is None else _BoundedV3(codec, kind)
-
-
-def blosc_bytes(raw: memoryview) -> tuple[int, int]:
-    """The bytes that a Blosc chunk claims to unfold to, and to take itself."""
-    if len(raw) < 16:
-        return 0, 16
-    unfolded, _, packed = struct.unpack_from("<3I", raw, 4)
-    return int(unfolded), int(packed)
-
-
-def _zstd_bytes(raw: memoryview) -> int:
-    """The bytes that a zstd frame claims, or at most can hold where it claims nothing (RFC 8878, 3.1.1)."""
-    if len(raw) < 6 or bytes(raw[:4]) != b"\x28\xb5\x2f\xfd":
-        return 0
-    flags = raw[4]
-    single = bool(flags & 0x20)
-    place = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
-    size = (1 if single else 0, 2, 4, 8)[flags >> 6]
-    if size and len(raw) >= place + size:
-        return int.from_bytes(raw[place : place + size], "little") + (256 if size == 2 else 0)
-    blocks, last = 0, False
-    while not last and place + 3 <= len(raw):
-        header = int.from_bytes(raw[place : place + 3], "little")
-        last, kind, length = bool(header & 1), header >> 1 & 3, header >> 3
-        place += 3 + (1 if kind == 1 else length)
-        blocks += 1
-    return blocks * 2**17
-
-
-def _unfolded(machine: Any, raw: memoryview, allowed: int) -> int:
-    """How many bytes a stream, or streams one after another, unfold to; counting stops above ``allowed``."""
-    total, pending = 0, bytes(raw)
-    while pending and total <= allowed:
-        one = machine()
-        while not one.eof and total <= allowed:
-            try:
-                total += len(one.decompress(pending, _STEP_BYTES))
-            except (zlib.error, OSError, lzma.LZMAError):
-                return total
-            left = getattr(one, "unconsumed_tail", b"")
-            if not left and not one.eof and getattr(one, "needs_input", True):
-                return total
-            pending = left
-        pending = one.unused_data
-    return total

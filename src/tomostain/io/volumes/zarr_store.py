@@ -15,6 +15,7 @@ import zarr
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Calibrated, ColourLast, LazyArray, Volume
+from tomostain.io.inside import inside_folder
 from tomostain.io.units import um_per
 from tomostain.io.volumes.arrays import Array, Box, Chunked, Held, Source, Windowed
 from tomostain.io.volumes.given import (
@@ -40,7 +41,7 @@ _PIECE_BYTES = 2**25
 """Zarr holds a read's chunks twice and more while it decodes them; larger boxes are read in bands of rows."""
 _BYTE_CODECS = ("bytes", "endian", "blosc", "gzip", "zlib", "zstd", "bz2", "lz4", "lzma", "sharding_indexed")
 _CHECKSUMS = ("crc32c", "crc32", "fletcher32", "adler32", "crc32c_checksum", "jenkins_lookup3")
-_NUMBER_CODECS = ("transpose", "delta", "shuffle", "bitround", "pcodec", "zfpy", "fixedscaleoffset", "quantize")
+_NUMBER_CODECS = ("transpose", "delta", "shuffle", "bitround", "fixedscaleoffset", "quantize")
 _CODECS = frozenset((*_BYTE_CODECS, *_CHECKSUMS, *_NUMBER_CODECS, "astype", "packbits"))
 """Codecs that turn bytes into numbers and do nothing else; those that make Python objects are refused."""
 
@@ -54,14 +55,15 @@ class Stored:
         """``whole``: every chunk was written, so that none may be missing."""
         self.shape, self.dtype = shape, dtype
         self._where = (name, folder, path, lead, shape, dtype, whole)
-        self._name, self._folder, self._lead, self._whole = name, folder / path, lead, whole
+        self._name, self._lead, self._whole = name, lead, whole
+        self._folder, self._path = folder, path
         self._array: Held[zarr.Array[Any]] = Held(_open_array, folder, path)
         self._warned = False
 
     def read(self, box: Box) -> Array:
         array = self._array.get()
         stored = ((0, 1),) * self._lead + box
-        if check_stored(array, self._folder, stored, self._name, whole=self._whole) and not self._warned:
+        if check_stored(array, self._folder, self._path, stored, self._name, whole=self._whole) and not self._warned:
             self._warned = True
             warn_of_missing(self._name, array.fill_value)
         top, bottom = box[-2]
@@ -135,7 +137,7 @@ def read_whole(path: Path, where: str, *, every_chunk: bool) -> Array:
     with told(path.name, KIND):
         array = _open_checked(path, where, path.name)
         box = tuple((0, int(n)) for n in array.shape)
-        if check_stored(array, path / where, box, f"{path.name}/{where}", whole=every_chunk):
+        if check_stored(array, path, where, box, f"{path.name}/{where}", whole=every_chunk):
             warn_of_missing(f"{path.name}/{where}", array.fill_value)
         return np.asarray(array[...])
 
@@ -269,9 +271,7 @@ def _attributes(path: Path, where: str, about: Mapping[str, Any]) -> dict[str, A
 def _json(path: Path, where: str, file: str) -> dict[str, Any] | None:
     if any(part in ("..", "") for part in where.split("/")[:-1]) or where.endswith("..") or "\\" in where:
         raise VolumeError(f"{path.name} names {where!r}, which leads out of its own folder; it is not safe to read")
-    at = path / where / file
-    if not at.resolve().is_relative_to(path.resolve()):
-        raise VolumeError(f"{path.name} names {where!r}, which leads out of its own folder; it is not safe to read")
+    at = inside_folder(path, f"{where}/{file}".lstrip("/"), path.name)
     if not at.is_file():
         return None
     if at.stat().st_size > _METADATA_BYTES:
