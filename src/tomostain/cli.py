@@ -111,17 +111,35 @@ def read_recipe(path: Path, step: Callable[..., Any]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as a recipe: {_one_line(error)}") from None
     settings = settings_of(step)
-    known = [field.name for field in dataclasses.fields(settings)] if settings else []
+    known = _names(settings) if settings else []
     if not isinstance(text, dict):
         raise ValueError(f"{path} is not a recipe: it must hold one 'setting: value' a line")
     for key in text:
         if str(key).replace("-", "_") not in known:
             raise ValueError(f"{path}: unknown setting {key!r}; {nearest(str(key), known)}")
+    text = {key: _pairs_of(value) if isinstance(value, dict) else value for key, value in text.items()}
     for key, value in text.items():
         items = value if isinstance(value, list) else [value]
         if any(isinstance(item, list | dict | set) for item in items):
             raise ValueError(f"{path}: setting {key!r} holds lists within lists; give it one value, or one list")
     return {str(key).replace("-", "_"): value for key, value in text.items()}
+
+
+def _names(settings: type[Any]) -> list[str]:
+    """The settings of a recipe; a group of settings within it stands for its own."""
+    names: list[str] = []
+    for field in dataclasses.fields(settings):
+        grouped = dataclasses.is_dataclass(field.default)
+        names += _names(type(field.default)) if grouped else [field.name]
+    return names
+
+
+def _pairs_of(values: dict[Any, Any]) -> list[Any]:
+    """A mapping as flags take it: ``{width: 8}`` -> ``["width=8"]``; what is not plain stays to be refused."""
+    return [
+        f"{key}={value}" if isinstance(value, str | int | float | bool) else [key, value]
+        for key, value in values.items()
+    ]
 
 
 def _app(speaker: str, step: Callable[..., Any]) -> App:

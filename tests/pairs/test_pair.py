@@ -1,6 +1,7 @@
 """Pairs survive the disk, carry what may be believed, and refuse what cannot teach anything."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -61,6 +62,19 @@ def test_unfinished_pair_is_refused(tmp_path, pair):
     path = save_pair(pair, tmp_path / "a.pair.zarr")
     (path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     with pytest.raises(ValueError, match=r"a\.pair\.zarr is not a readable pair.*not written to the end"):
+        load_pair(path)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "..", "a/b", "x\0y", "x" * 300])
+@pytest.mark.parametrize("which", ["name", "specimen"])
+def test_a_name_that_leads_elsewhere_is_refused_when_made_and_when_loaded(tmp_path, pair, name, which):
+    with pytest.raises(ValueError, match=r"the (pair|specimen) name '.*; use letters"):
+        dataclasses.replace(pair, **{which: name})
+    path = save_pair(pair, tmp_path / "a.pair.zarr")
+    about = json.loads((path / "zarr.json").read_text())
+    about["attributes"][which] = name
+    (path / "zarr.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"is not a readable pair.*name '"):
         load_pair(path)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tomostain import runs
+from tomostain.io.volumes.options import VolumeOptions
 from tomostain.learning.recipe import SMALL
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import PairRecipe, pair
@@ -63,7 +64,7 @@ def learn_jaw(shared: Path, out: Path, *, recipe: TrainRecipe) -> tuple[Path, Pa
 
 def paint_trabeculae(shared: Path, stainer: Path, out: Path) -> Path:
     """Stain the real stack of 200 TIFF slices; its voxels are not the stainer's, which is said with --any-scale."""
-    settings = StainRecipe(spacing_um=(TRABECULAR_UM,) * 3, any_scale=True)
+    settings = StainRecipe(reading=VolumeOptions(spacing_um=(TRABECULAR_UM,) * 3), any_scale=True)
     return stain(stainer, shared / "data" / "ct" / "trabecular_bone", out, recipe=settings)
 
 

@@ -14,6 +14,7 @@ from tomostain.images.geometry import Grid
 from tomostain.images.intensity import AROUND, BONE, METAL, SOFT
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.options import VolumeOptions
 from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.pairs.pair import Pair, save_pair
 from tomostain.steps.convert import convert
@@ -57,7 +58,7 @@ def test_volume_without_a_voxel_size_is_told_the_flag(tmp_path, values):
     facts = facts_of(tmp_path / "ct.tif")
     assert (facts["voxel_um"], facts["voxel_from"]) == (None, "not stated")
     assert facts["next"][0].endswith("ct.ome.zarr --spacing-um Z Y X")
-    given = facts_of(tmp_path / "ct.tif", InspectRecipe(spacing_um=(4.0, 5.0, 6.0)))
+    given = facts_of(tmp_path / "ct.tif", InspectRecipe(reading=VolumeOptions(spacing_um=(4.0, 5.0, 6.0))))
     assert given["voxel_from"] == "given"
     assert all(command.endswith("--spacing-um 4 5 6") for command in given["next"])
 
@@ -65,11 +66,11 @@ def test_volume_without_a_voxel_size_is_told_the_flag(tmp_path, values):
 def test_raw_values_are_looked_at_and_what_is_to_be_typed_next_works_as_it_stands(tmp_path, values, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values.astype(">u2").tofile("my scan.dat")
-    raw = InspectRecipe(shape=values.shape, dtype="uint16be")
+    raw = InspectRecipe(reading=VolumeOptions(shape=values.shape, dtype="uint16be"))
     assert facts_of("my scan.dat", raw)["next"] == [
         "tomostain convert 'my scan.dat' 'my scan.ome.zarr' --shape 12 60 60 --dtype uint16be --spacing-um Z Y X"
     ]
-    facts = facts_of("my scan.dat", dataclasses.replace(raw, spacing_um=(4.0, 5.0, 6.0)))
+    facts = facts_of("my scan.dat", InspectRecipe(reading=dataclasses.replace(raw.reading, spacing_um=(4.0, 5.0, 6.0))))
     assert main(shlex.split(facts["next"][0])[1:]) == 0
     written = read_volume("my scan.ome.zarr")
     np.testing.assert_array_equal(written[:], values)
@@ -117,7 +118,7 @@ def test_a_converted_stack_is_a_volume_though_it_has_a_record(tmp_path, values):
     with create_volume(tmp_path / "ct.ome.zarr", Grid(values.shape, (5, 5, 5)), dtype=values.dtype) as writer:
         writer[0:12, 0:60, 0:60] = values
     stack = convert(tmp_path / "ct.ome.zarr", tmp_path / "stack")
-    assert facts_of(stack, InspectRecipe(spacing_um=(5, 5, 5)))["shape"] == [12, 60, 60]
+    assert facts_of(stack, InspectRecipe(reading=VolumeOptions(spacing_um=(5, 5, 5))))["shape"] == [12, 60, 60]
 
 
 def test_what_is_nothing_is_one_sentence(tmp_path, capsys):

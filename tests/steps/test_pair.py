@@ -1,5 +1,7 @@
 """The pair step: one pair, many from a table, and every bad table named by its line."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
 from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.pairs.pair import load_pair
+from tomostain.pairs.table import rows_of_table
 from tomostain.steps.pair import PairRecipe, pair
 
 
@@ -67,12 +70,24 @@ def test_table_makes_many_and_a_second_run_changes_nothing(lab):
     ("text", "fault"),
     [
         ("volume,slide,specimn\na,b,c\n", r"unknown column 'specimn'; did you mean 'specimen'"),
-        ("volume,slide,specimen\nct.png,,S\n", r"line 2 gives no slide"),
+        ("volume,slide,specimen\nct.png,,S\n", r"line 2: the column slide is empty"),
         ("volume,slide,specimen,planes\nct.png,stain.png,S,two\n", r"line 2: 'two' is no value for planes"),
-        ("volume,slide,aligned,slide_um\nct.png,stain.png,yes,10\n", r"line 2: .*names no specimen"),
-        ("volume,slide,specimen,aligned\nct.png,stain.png,S,yes\n", r"line 2: .*pass --slide-um"),
-        ("volume,slide,specimen\nct.ome.zarr,slide.tif,S\n", r"slide\.tif has no placement"),
-        ("volume,slide,specimen\nmissing.tif,slide.tif,S\n", r"slide\.tif has no placement"),
+        ("volume,slide,aligned,slide_um\nct.png,stain.png,yes,10\n", r"line 2: no specimen"),
+        ("volume,slide,specimen,aligned\nct.png,stain.png,S,yes\n", r"line 2: .*fill in slide_um"),
+        ("volume,slide,specimen\nct.ome.zarr,slide.tif,S\n", r"line 2: there is no placement"),
+        ("volume,slide,specimen\nmissing.tif,slide.tif,S\n", r"line 2: there is no volume .*missing\.tif"),
+        (
+            "volume,slide,name,specimen\nct.png,stain.png,../../x,S\n",
+            r"line 2: the pair name '../../x' begins",
+        ),
+        ("volume,slide,specimen\nct.png,stain.png,a/b\n", r"line 2: the specimen name 'a/b' holds '/'"),
+        ("volume,slide,specimen,planes\nct.png,stain.png,S,4\n", r"line 2: planes must be an odd number"),
+        ("volume,slide,specimen,slide_um\nct.png,stain.png,S,nan\n", r"line 2: slide_um must lie between"),
+        ("volume,slide,specimen,slide_um\nct.png,stain.png,S,0\n", r"line 2: slide_um must lie between"),
+        ("volume,slide,specimen,spacing_um\nct.png,stain.png,S,5 0 5\n", r"line 2: voxel size must be positive"),
+        ("volume,slide,specimen,spacing_um\nct.png,stain.png,S,5 5\n", r"line 2: '5 5' is no value for spacing_um"),
+        ("volume,slide,specimen\nct.png,stain.png," + "x" * 200_000 + "\n", r"line 2: the specimen name .* is longer"),
+        ("slide,specimen\nstain.png,S\n", r"the column volume is missing"),
         ("volume,slide,specimen,placement\nno.tif,slide.tif,S,slide.placement.json\n", r"there is no volume .*no\.tif"),
         ("volume,slide,specimen\n", "lists no pairs"),
     ],
@@ -81,6 +96,65 @@ def test_bad_tables_are_named_by_line(lab, text, fault):
     (lab / "bad.csv").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=fault):
         pair(lab / "bad.csv", lab / "pairs")
+
+
+def test_all_faults_of_all_lines_are_told_at_once_and_nothing_is_made(lab):
+    (lab / "bad.csv").write_text(
+        "volume,slide,specimen,planes,aligned,slide_um\n"
+        "no.tif,stain.png,S,two,,\nct.png,,,1,yes,10\nct.png,stain.png,S3,1,yes,10\n"
+    )
+    with pytest.raises(ValueError, match=r"^bad\.csv has 5 faults: ") as told:
+        pair(lab / "bad.csv", lab / "pairs")
+    for fault in (
+        "line 2: 'two' is no value for planes",
+        "line 2: there is no volume",
+        "line 2: there is no placement",
+        "line 3: the column slide",
+        "line 3: no specimen",
+    ):
+        assert fault in str(told.value)
+    assert "line 4" not in str(told.value)
+    assert not (lab / "pairs").exists()
+
+
+def test_a_table_of_a_german_spreadsheet_is_read(lab):
+    (lab / "pairs.csv").write_bytes(
+        b'volume;slide;specimen;aligned;slide_um;comment;#\nct.png;stain.png;Ratte f\xfcr A;yes;10,2;"gut; klar";7\n'
+    )
+    made = load_pair(pair(lab / "pairs.csv", lab / "pairs") / "Ratte für A_stain.pair.zarr")
+    assert made.grid.spacing_um == (10.2, 10.2)
+    assert made.specimen == "Ratte für A"
+
+
+@pytest.mark.parametrize("text", ["5", "5 5 5", "5.0,5.0,5.0", "5,0 5,0 5,0", "5 x 5 x 5", "5,0"])
+def test_a_voxel_size_in_a_table_is_one_number_or_three(lab, text):
+    (lab / "pairs.csv").write_text(
+        f'volume,slide,specimen,placement,spacing_um\nct.ome.zarr,slide.tif,S1,slide.placement.json,"{text}"\n'
+    )
+    (row,) = rows_of_table(lab / "pairs.csv", PairRecipe())
+    assert row.recipe.reading.spacing_um == (5.0, 5.0, 5.0)
+
+
+def test_check_reads_the_table_and_writes_nothing(lab, capsys):
+    (lab / "pairs.csv").write_text("volume,slide,specimen,aligned,slide_um\nct.png,stain.png,S,yes,10\n")
+    before = sorted(lab.rglob("*"))
+    assert pair(lab / "pairs.csv", recipe=PairRecipe(check=True)) == lab / "pairs.csv"
+    assert "1 pairs of 1 specimens, no fault" in capsys.readouterr().err
+    assert sorted(lab.rglob("*")) == before
+
+
+def test_a_cohort_s_names_and_paths_stay_inside_it(lab):
+    slide = {"name": "slide_0", "slide": "S/s.tif", "placement": "S/p.json", "damage": "S/d.png"}
+    for change, fault in (
+        ({"name": "../../x"}, "slide name '../../x'"),
+        ({"slide": "../../etc/x.tif"}, "leads out of the cohort"),
+        ({"placement": "/etc/passwd"}, "leads out of the cohort"),
+    ):
+        specimen = {"name": "S", "ct": "S/ct.ome.zarr", "slides": [slide | change]}
+        (lab / "cohort.json").write_text(json.dumps({"specimens": [specimen]}))
+        with pytest.raises(ValueError, match=fault):
+            pair(lab, lab / "pairs")
+    assert not (lab / "pairs").exists()
 
 
 def test_images_of_different_shapes_are_refused(lab, rng):

@@ -19,6 +19,7 @@ from tomostain.images.geometry import Grid
 from tomostain.images.simulated import SIMULATED
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.options import VolumeOptions
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
@@ -89,10 +90,10 @@ def test_bad_ct_is_refused_before_anything_is_written(lab, values, fault):
 
 
 def test_other_voxel_size_is_refused_unless_accepted(lab, tmp_path):
-    recipe = StainRecipe(spacing_um=(19.5, 19.5, 19.5))
+    recipe = StainRecipe(reading=VolumeOptions(spacing_um=(19.5,)))
     with pytest.raises(ValueError, match=r"voxels of \(19\.5, 19\.5, 19\.5\) um but the stainer learnt at 5 um"):
         stain(lab / "stainer", lab / "ct.ome.zarr", lab / "out.ome.zarr", recipe=recipe)
-    recipe = StainRecipe(spacing_um=(19.5, 19.5, 19.5), any_scale=True)
+    recipe = StainRecipe(reading=VolumeOptions(spacing_um=(19.5, 19.5, 19.5)), any_scale=True)
     out = stain(lab / "stainer", lab / "ct.ome.zarr", lab / "out.ome.zarr", recipe=recipe)
     assert read_volume(out).grid.spacing_um == (19.5, 19.5, 19.5)
 
@@ -123,10 +124,10 @@ def test_any_format_gives_the_same_stain(lab):
     with h5py.File(lab / "ct.h5", "w") as file:
         file["entry/ct"], file["entry/other"] = ct, ct
     ct.astype(">f4").tofile(lab / "ct.raw")
-    five = {"spacing_um": (5.0, 5.0, 5.0)}
+    five = (5.0, 5.0, 5.0)
     asked = {
-        f"{lab / 'ct.h5'}::/entry/ct": StainRecipe(**five),
-        str(lab / "ct.raw"): StainRecipe(**five, shape=ct.shape, dtype="float32be"),
+        f"{lab / 'ct.h5'}::/entry/ct": StainRecipe(reading=VolumeOptions(five)),
+        str(lab / "ct.raw"): StainRecipe(reading=VolumeOptions(five, ct.shape, "float32be")),
     }
     for i, (path, recipe) in enumerate(asked.items()):
         out = stain(lab / "stainer", Path(path), lab / f"out{i}.ome.zarr", recipe=recipe)

@@ -16,6 +16,7 @@ from zarr.codecs import ZstdCodec
 from tomostain.images.geometry import Grid, Placement, Plane
 from tomostain.images.image import Slide, Volume
 from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
+from tomostain.io.names import checked_name
 from tomostain.io.volumes.given import VolumeError, told
 from tomostain.io.volumes.zarr_store import attributes_of, read_whole
 
@@ -46,14 +47,16 @@ class Pair:
     simulated: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.specimen:
+            raise ValueError(f"pair {self.name} names no specimen; pass --specimen, so that no animal is split")
+        checked_name(self.name, "pair")
+        checked_name(self.specimen, "specimen")
         shape = self.grid.shape
         found = {"ct": self.ct.shape[1:], "stain": self.stain.shape[:2], "mask": self.mask.shape}
         found["confidence"] = self.confidence.shape
         wrong = {name: there for name, there in found.items() if tuple(there) != shape}
         if wrong or self.ct.ndim != 3 or self.stain.shape[2:] != (3,):
             raise ValueError(f"pair {self.name}: CT and stain must share one raster {shape}; {wrong or 'wrong axes'}")
-        if not self.specimen:
-            raise ValueError(f"pair {self.name} names no specimen; pass --specimen, so that no animal is split")
         if not self.mask.any():
             raise ValueError(f"pair {self.name}: the mask leaves no pixel; check the placement and the exclude mask")
         inside = self.ct[:, self.mask]
@@ -194,8 +197,8 @@ def _load(path: Path) -> Pair:
         mask=arrays["mask"].astype(bool),
         confidence=confidence,
         grid=Grid(arrays["mask"].shape, tuple(about["spacing_um"]), tuple(about["origin_um"])),
-        specimen=str(about["specimen"]),
-        name=str(about["name"]),
+        specimen=checked_name(about["specimen"], "specimen"),
+        name=checked_name(about["name"], "pair"),
         stain_name=str(about["stain_name"]),
         plane=Plane.from_json(plane) if plane else None,
         notes=dict(about["notes"]),

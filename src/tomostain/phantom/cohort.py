@@ -26,6 +26,7 @@ from tomostain.phantom.anatomy import Anatomy, make_anatomy
 from tomostain.phantom.colours import STAINS, Stain, palette, voxel_colours
 from tomostain.phantom.damage import damage_slide
 from tomostain.phantom.deformation import CutRecipe, draw_placement
+from tomostain.phantom.manifest import FILE
 from tomostain.phantom.morphometry import Morphometer
 from tomostain.phantom.recipe import AnatomyRecipe, Material
 from tomostain.phantom.sectioning import cut_section, on_slide
@@ -159,7 +160,7 @@ def write_cohort(out: Path, recipe: CohortRecipe) -> dict[str, Any]:
         "stain": find_stain(recipe.stain).name,
         "specimens": specimens,
     }
-    write_text_atomically(out / "cohort.json", json.dumps(manifest, indent=1) + "\n")
+    write_text_atomically(out / FILE, json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 

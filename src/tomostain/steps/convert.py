@@ -7,7 +7,9 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain.images.cropping import crop
@@ -15,6 +17,7 @@ from tomostain.images.geometry import Grid
 from tomostain.images.image import Level, Slide, Volume
 from tomostain.io.slides import is_slide, read_slide
 from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 from tomostain.io.writers import FORMATS, check_room, check_writable, format_of, write_volume
 from tomostain.io.writers.pyramidal_tiff import write_slide
 
@@ -27,14 +30,6 @@ class ConvertRecipe:
 
     format: str | None = None
     """Format to write, where the ending of OUT does not say it: ome-zarr, tiff-stack, ome-tiff-planes, hdf5 ..."""
-    spacing_um: tuple[float, float, float] | None = None
-    """Voxel size z y x in um, where the volume does not state it."""
-    shape: tuple[int, int, int] | None = None
-    """Voxels z y x of a volume of raw values."""
-    dtype: str | None = None
-    """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
-    offset: int = 0
-    """Bytes before the first of a volume's raw values."""
     slide_um: float | None = None
     """Pixel size in um, where the slide does not state it."""
     planes: tuple[int, int] | None = None
@@ -45,6 +40,7 @@ class ConvertRecipe:
     """Level of a slide's pyramid, 0 the finest. A level of an OME-Zarr volume is NAME.ome.zarr::2."""
     jpeg_quality: int | None = None
     """Slides: lossy JPEG of this quality, 1-100; default: lossless."""
+    reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
 
     def __post_init__(self) -> None:
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
@@ -97,8 +93,7 @@ def _convert(source: Path, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
         return _write_slide(slide, out, recipe)
     if recipe.level:
         raise ValueError(f"--level is for slides; a level of a volume is {source.name}::{recipe.level}")
-    given: dict[str, Any] = {name: getattr(recipe, name) for name in ("spacing_um", "shape", "dtype", "offset")}
-    volume = _part_of_volume(read_volume(source, **given), recipe)
+    volume = _part_of_volume(read_volume(source, **vars(recipe.reading)), recipe)
     kind = format_of(out, recipe.format)
     check_writable(out, volume, kind)
     lost = write_volume(out, volume, kind)

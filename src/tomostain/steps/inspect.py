@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shlex
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain.images.image import Volume
 from tomostain.images.intensity import Intensities, intensities, sparkline
 from tomostain.io.slides import is_slide, read_slide
 from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 from tomostain.pairs.pair import SUFFIX, load_pair
 
 _PLACEHOLDER_UM = (1.0, 1.0, 1.0)
@@ -28,16 +31,9 @@ class InspectRecipe:
 
     json: bool = False
     """Print one JSON object instead of text."""
-    spacing_um: tuple[float, float, float] | None = None
-    """Voxel size z y x in um, where the volume does not state it."""
-    shape: tuple[int, int, int] | None = None
-    """Voxels z y x of a volume of raw values."""
-    dtype: str | None = None
-    """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
-    offset: int = 0
-    """Bytes before the first of a volume's raw values."""
     slide_um: float | None = None
     """Pixel size in um, where the slide does not state it."""
+    reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
 
 
 def inspect(path: Path, *, recipe: InspectRecipe = InspectRecipe()) -> None:
@@ -88,13 +84,13 @@ def facts_of(path: Path, recipe: InspectRecipe = InspectRecipe()) -> dict[str, A
 
 
 def _volume(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
-    raw: dict[str, Any] = {name: getattr(recipe, name) for name in ("shape", "dtype", "offset")}
+    options = recipe.reading
     try:
-        volume, given = read_volume(path, spacing_um=recipe.spacing_um, **raw), recipe.spacing_um is not None
+        volume, given = read_volume(path, **vars(options)), options.spacing_um is not None
     except ValueError as error:
         if "--spacing-um" not in str(error):
             raise
-        volume, given = read_volume(path, spacing_um=_PLACEHOLDER_UM, **raw), False
+        volume, given = read_volume(path, **vars(dataclasses.replace(options, spacing_um=_PLACEHOLDER_UM))), False
         facts = _volume_facts(path, volume)
         facts |= {"voxel_um": None, "voxel_from": "not stated"}
         facts["next"] = [_convert(path, recipe) + " --spacing-um Z Y X"]
@@ -129,10 +125,11 @@ def _convert(path: Path, recipe: InspectRecipe) -> str:
 
 def _raw_flags(recipe: InspectRecipe) -> str:
     """What was said about a volume of raw values, as it is typed again."""
-    if recipe.shape is None or recipe.dtype is None:
+    options = recipe.reading
+    if options.shape is None or options.dtype is None:
         return ""
-    flags = f" --shape {' '.join(str(n) for n in recipe.shape)} --dtype {recipe.dtype}"
-    return flags + (f" --offset {recipe.offset}" if recipe.offset else "")
+    flags = f" --shape {' '.join(str(n) for n in options.shape)} --dtype {options.dtype}"
+    return flags + (f" --offset {options.offset}" if options.offset else "")
 
 
 def _volume_facts(path: Path, volume: Volume) -> dict[str, Any]:

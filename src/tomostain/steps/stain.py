@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain.images.checking import check_ct
 from tomostain.images.image import Volume
 from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis, choose_cut
 from tomostain.staining.cluster import Order, processes_of, stain_on_cluster, threads_of, workers_of
@@ -41,14 +44,6 @@ class StainRecipe:
 
     tile_px: tuple[int, int] | None = None
     """Piece of a plane (rows, columns) in the network at once; default: what the memory allows. Changes no voxel."""
-    spacing_um: tuple[float, float, float] | None = None
-    """Voxel size z y x in um, where the volume does not state it."""
-    shape: tuple[int, int, int] | None = None
-    """Voxels z y x of a volume of raw values."""
-    dtype: str | None = None
-    """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
-    offset: int = 0
-    """Bytes before the first of a volume's raw values."""
     any_scale: bool = False
     """Stain a volume whose voxel size is not the one the stainer was trained on; the colours are then a guess."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -69,6 +64,7 @@ class StainRecipe:
     """Do not paint air and empty resin through the network; the output says what was skipped."""
     cluster: str | None = None
     """Dask workers: local:N, tcp://scheduler:8786, or a slurm.yaml (docs/staining.md)."""
+    reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
 
 
 def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = StainRecipe()) -> Path:
@@ -122,9 +118,7 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
     """Write the stained volume."""
     out = made.path
     model = Stainer.load(stainer)
-    ct = check_ct(
-        read_volume(volume, spacing_um=recipe.spacing_um, shape=recipe.shape, dtype=recipe.dtype, offset=recipe.offset)
-    )
+    ct = check_ct(read_volume(volume, **vars(recipe.reading)))
     worst = max(abs(edge / model.um_per_px - 1) for edge in ct.grid.spacing_um)
     if worst > SCALE_TOLERANCE and not recipe.any_scale:
         raise ValueError(

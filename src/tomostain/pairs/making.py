@@ -1,0 +1,81 @@
+"""From the files of one pair and its recipe to a Pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tomostain.images.checking import check_ct
+from tomostain.images.geometry import Grid, Placement
+from tomostain.io.slides import read_grey, read_mask, read_picture, read_slide
+from tomostain.io.volumes import read_volume
+from tomostain.pairs.pair import Pair, make_pair
+from tomostain.pairs.recipe import PairRecipe
+
+
+def make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:
+    """Read a volume and a slide and make the pair that a recipe describes.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        A setting that is needed is not there, or a file cannot be used; the message names it.
+    """
+    if faults := missing(recipe):
+        raise ValueError(f"pair {name}: {'; '.join(faults)}")
+    if recipe.aligned:
+        return _aligned(volume, slide, name, recipe)
+    assert recipe.placement is not None  # `missing` has looked
+    return make_pair(
+        check_ct(read_volume(volume, **vars(recipe.reading))),
+        read_slide(slide, pixel_um=recipe.slide_um),
+        Placement.load(recipe.placement),
+        specimen=recipe.specimen,
+        name=name,
+        planes=recipe.planes,
+        exclude=read_mask(recipe.exclude) if recipe.exclude else None,
+        stain_name=recipe.stain,
+    )
+
+
+def missing(recipe: PairRecipe) -> list[str]:
+    """All that a pair cannot be made without and is not there, in words that fit a table and a command."""
+    faults = []
+    if not recipe.specimen:
+        faults.append("no specimen (--specimen) is named; it keeps an animal from being on both sides of a split")
+    if recipe.aligned and recipe.slide_um is None:
+        faults.append("aligned images do not state their pixel size; fill in slide_um (--slide-um)")
+    if not recipe.aligned and recipe.placement is None:
+        faults.append(
+            "there is no placement (--placement FILE); `tomostain register` writes one, or say that the two images "
+            "are aligned (--aligned)"
+        )
+    return faults
+
+
+def _aligned(ct_file: Path, stain_file: Path, name: str, recipe: PairRecipe) -> Pair:
+    ct, stain = read_grey(ct_file), read_picture(stain_file)
+    if ct.shape != stain.shape[:2]:
+        raise ValueError(
+            f"aligned images must have one shape: {ct_file.name} is {ct.shape}, {stain_file.name} {stain.shape[:2]}"
+        )
+    confidence = np.ones(ct.shape, dtype=np.float32)
+    if recipe.exclude:
+        left_out = read_mask(recipe.exclude)
+        if left_out.shape != ct.shape:
+            raise ValueError(f"{recipe.exclude.name} is {left_out.shape}, the images it belongs to are {ct.shape}")
+        confidence[left_out > 0] = 0.0
+    if not np.isfinite(ct).all():
+        raise ValueError(f"{ct_file.name} has NaN or infinite values; replace them with air's value")
+    assert recipe.slide_um is not None  # `missing` has looked
+    return Pair(
+        ct=ct[None].astype(np.float32),
+        stain=stain,
+        mask=confidence > 0,
+        confidence=confidence,
+        grid=Grid(ct.shape, (recipe.slide_um, recipe.slide_um)),
+        specimen=recipe.specimen,
+        name=name,
+        stain_name=recipe.stain,
+    )

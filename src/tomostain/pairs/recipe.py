@@ -1,0 +1,52 @@
+"""How one pair is made: every setting, with unit and reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tomostain.io.names import checked_name
+from tomostain.io.volumes.options import AS_STATED, VolumeOptions
+
+MOST_PLANES = 101
+_PLAUSIBLE_PIXEL_UM = (1e-3, 2e4)
+
+
+@dataclass(frozen=True)
+class PairRecipe:
+    """How a pair is made; a table gives these as columns, for each pair its own."""
+
+    specimen: str = ""
+    """The animal or sample the slide comes from. Required: a specimen is never on both sides of a split."""
+    placement: Path | None = None
+    """Where in the volume the slide was cut (*.placement.json)."""
+    aligned: bool = False
+    """VOLUME and SLIDE are two images that already lie pixel on pixel; no placement is needed."""
+    planes: int = 1
+    """CT planes in the pair, a voxel apart, centred on the section; an odd number."""
+    exclude: Path | None = None
+    """Mask picture of the slide: non-zero where it must not be believed (markers, folds, dirt)."""
+    stain: str = "toluidine blue"
+    """Name of the stain; one stainer learns one stain."""
+    slide_um: float | None = None
+    """Pixel size in um, where the slide (or the aligned images) does not state it."""
+    check: bool = False
+    """Only check the table and report all of its faults; nothing is written."""
+    reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.planes <= MOST_PLANES or self.planes % 2 == 0:
+            raise ValueError(f"planes must be an odd number from 1 to {MOST_PLANES}, got {self.planes}")
+        if self.aligned and self.planes > 1:
+            raise ValueError("two aligned images are one CT plane; leave planes out")
+        if self.specimen:
+            checked_name(self.specimen, "specimen")
+        if not self.stain.strip() or not self.stain.isprintable() or len(self.stain) > 120:
+            raise ValueError(f"stain must be a short text, got {self.stain[:40]!r}")
+        low, high = _PLAUSIBLE_PIXEL_UM
+        if self.slide_um is not None and not (math.isfinite(self.slide_um) and low <= self.slide_um <= high):
+            raise ValueError(f"slide_um must lie between {low:g} and {high:g} um, got {self.slide_um:g}")

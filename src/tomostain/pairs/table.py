@@ -1,0 +1,192 @@
+"""The table of a study: one line a pair in, all faults of all lines told at once; a phantom cohort is read alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tomostain._imports import nearest
+from tomostain.io.names import checked_name
+from tomostain.io.tables import read_table
+from tomostain.io.volumes.options import VolumeOptions
+from tomostain.pairs.making import missing
+from tomostain.pairs.recipe import PairRecipe
+from tomostain.phantom.manifest import FILE, read_cohort
+from tomostain.runs import split_inside
+
+COMMENTS = frozenset({"comment", "comments", "note", "notes", "remark", "remarks"})
+"""Columns that are not read; so is every column whose name begins with #."""
+_MOST_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair to be made."""
+
+    volume: Path
+    slide: Path
+    name: str
+    recipe: PairRecipe
+    where: str
+    """The table and line it stands in, for messages."""
+
+
+def _flag(text: str) -> bool:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+
+
+def _number(text: str) -> float:
+    """A number, its decimal point also a comma."""
+    return float(text.replace(",", "."))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """One number, or three for z y x, between spaces, semicolons or x; commas too where three stand in a row."""
+    parts = text.replace(";", " ").replace("x", " ").split()
+    if len(parts) == 1 and text.count(",") == 2:
+        parts = text.split(",")
+    if len(parts) not in (1, 3):
+        parts = text.replace(",", " ").split()
+    if len(parts) not in (1, 3):
+        raise ValueError
+    return tuple(_number(part) for part in parts)
+
+
+def _voxels(text: str) -> tuple[int, ...]:
+    depth, rows, columns = text.replace(",", " ").replace(";", " ").replace("x", " ").split()
+    return int(depth), int(rows), int(columns)
+
+
+_READ: Mapping[str, tuple[Callable[[str], Any], str]] = MappingProxyType(
+    {
+        "specimen": (str, ""),
+        "stain": (str, ""),
+        "placement": (Path, ""),
+        "exclude": (Path, ""),
+        "aligned": (_flag, "yes or no"),
+        "planes": (int, "an odd number"),
+        "slide_um": (_number, "a number of um"),
+        "spacing_um": (_numbers, "one number of um, or three for z y x"),
+        "shape": (_voxels, "three numbers of voxels, z y x"),
+        "dtype": (str, ""),
+        "offset": (int, "a number of bytes"),
+    }
+)
+"""How the text of a column is read, and what it should have been."""
+_OF_THE_VOLUME = frozenset(field.name for field in dataclasses.fields(VolumeOptions))
+COLUMNS = ("volume", "slide", "name", *_READ)
+
+
+def rows_of_table(table: Path, recipe: PairRecipe) -> list[Row]:
+    """One row for each line of a CSV; what a line leaves empty is taken from the recipe. Paths start at the table.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no table.
+    ValueError
+        One sentence with every fault of every line.
+    """
+    columns, lines = read_table(table)
+    unread = {column for column in columns if column.lower() in COMMENTS or column.startswith("#")}
+    faults = [
+        f"unknown column {column!r}; {nearest(column, COLUMNS)}"
+        for column in columns
+        if column and column not in unread and column not in COLUMNS
+    ]
+    faults += [f"the column {column} is missing" for column in ("volume", "slide") if column not in columns]
+    if faults:
+        raise ValueError(_told(table.name, faults))
+    rows: list[Row] = []
+    for number, line in lines:
+        given = {column: text for column, text in line.items() if text and column not in unread}
+        row, wrong = _row(table, number, given, recipe)
+        if row is not None and row.name in {other.name for other in rows}:
+            wrong = [*wrong, f"the name {row.name} is taken; fill in the column name"]
+        faults += [f"line {number}: {fault}" for fault in wrong]
+        rows += [row] if row is not None else []
+    if faults:
+        raise ValueError(_told(table.name, faults))
+    if not rows:
+        raise ValueError(f"{table.name} lists no pairs; write one line for each")
+    return rows
+
+
+def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
+    """One row for each slide of a phantom cohort, with its true placement and damage mask.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The folder is not a finished cohort, or a damaged one.
+    """
+    cohort = read_cohort(folder)
+    rows = []
+    for specimen in cohort["specimens"]:
+        for slide in specimen["slides"]:
+            asked = dataclasses.replace(
+                recipe,
+                specimen=specimen["name"],
+                placement=folder / slide["placement"],
+                exclude=folder / slide["damage"],
+                stain=cohort.get("stain", recipe.stain),
+            )
+            name = checked_name(f"{specimen['name']}_{slide['name']}", "pair")
+            volume, picture = folder / specimen["ct"], folder / slide["slide"]
+            rows.append(Row(volume, picture, name, asked, f"{FILE}, {name}"))
+    return rows
+
+
+def _row(table: Path, number: int, given: Mapping[str, str], recipe: PairRecipe) -> tuple[Row | None, list[str]]:
+    """The pair of one line, None where it cannot be told, and everything that is wrong with it."""
+    faults, settings = [], {}
+    for column, (read, should) in _READ.items():
+        if column in given:
+            try:
+                settings[column] = read(given[column])
+            except (ValueError, KeyError):
+                faults.append(f"{given[column][:40]!r} is no value for {column}; it takes {should}")
+    faults += [f"the column {column} is empty" for column in ("volume", "slide") if column not in given]
+    for column in ("placement", "exclude"):
+        if column in settings:
+            settings[column] = table.parent / settings[column]
+    files = {column: table.parent / given[column] for column in ("volume", "slide") if column in given}
+    for column, path in (files | {c: settings[c] for c in ("placement", "exclude") if c in settings}).items():
+        if not _exists(path):
+            kind = "picture" if column == "exclude" else column
+            faults.append(f"there is no {kind} {str(path)[:200]}")
+    asked = None
+    try:
+        of_volume = {key: value for key, value in settings.items() if key in _OF_THE_VOLUME}
+        others = {key: value for key, value in settings.items() if key not in _OF_THE_VOLUME}
+        asked = dataclasses.replace(recipe, reading=dataclasses.replace(recipe.reading, **of_volume), **others)
+    except ValueError as error:
+        faults.append(str(error))
+    if asked is not None:
+        faults += missing(asked)
+    if len(files) < 2 or asked is None:
+        return None, faults
+    name = given.get("name") or f"{asked.specimen or 'pair'}_{files['slide'].name.split('.')[0]}"
+    try:
+        checked_name(name, "pair")
+    except ValueError as error:
+        return None, [*faults, str(error)]
+    return Row(files["volume"], files["slide"], name, asked, f"{table.name}, line {number}"), faults
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return split_inside(path)[0].exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _told(table: str, faults: list[str]) -> str:
+    if len(faults) == 1:
+        return f"{table}, {faults[0]}"
+    more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+    return f"{table} has {len(faults)} faults: {'; '.join(faults[:_MOST_FAULTS])}{more}"
