@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tomostain.cli import COMMANDS, main, read_recipe, settings_of
+from tomostain.cli import COMMANDS, main, read_recipe, setting_names, settings_of
 
 
 def step(word):
@@ -28,8 +28,8 @@ def test_every_setting_says_what_it_is(word, capsys):
     settings = settings_of(step(word))
     main([word, "--help"])
     text = capsys.readouterr().out
-    for field in dataclasses.fields(settings) if settings else ():
-        flag = "--" + field.name.replace("_", "-")
+    for name in setting_names(settings) if settings else ():
+        flag = "--" + name.replace("_", "-")
         (line, *_) = [line for line in text.splitlines() if flag in line.replace(",", " ").split()] or [""]
         assert line, f"{flag} is not in the help of {word}"
 
@@ -98,3 +98,13 @@ def test_shipped_recipes_are_known_to_their_step(pytestconfig):
 def test_import_is_light():
     code = "import sys, tomostain; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_mapping_and_a_group_of_settings_in_a_recipe_file_are_typed_settings(tmp_path):
+    (tmp_path / "r.yaml").write_text("specimen: S1\nspacing_um: [5, 5, 5]\noffset: 16\n")
+    assert read_recipe(tmp_path / "r.yaml", step("pair")) == {"specimen": "S1", "spacing_um": [5, 5, 5], "offset": 16}
+    (tmp_path / "r.yaml").write_text("weights: {paired: 50, structure: 0.5}\n")
+    assert read_recipe(tmp_path / "r.yaml", step("train")) == {"weights": ["paired=50", "structure=0.5"]}
+    (tmp_path / "r.yaml").write_text("weights: {paired: [1]}\n")
+    with pytest.raises(ValueError, match="lists within lists"):
+        read_recipe(tmp_path / "r.yaml", step("train"))

@@ -111,7 +111,7 @@ def read_recipe(path: Path, step: Callable[..., Any]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as a recipe: {_one_line(error)}") from None
     settings = settings_of(step)
-    known = _names(settings) if settings else []
+    known = setting_names(settings) if settings else []
     if not isinstance(text, dict):
         raise ValueError(f"{path} is not a recipe: it must hold one 'setting: value' a line")
     for key in text:
@@ -125,12 +125,12 @@ def read_recipe(path: Path, step: Callable[..., Any]) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in text.items()}
 
 
-def _names(settings: type[Any]) -> list[str]:
+def setting_names(settings: type[Any]) -> list[str]:
     """The settings of a recipe; a group of settings within it stands for its own."""
     names: list[str] = []
     for field in dataclasses.fields(settings):
         grouped = dataclasses.is_dataclass(field.default)
-        names += _names(type(field.default)) if grouped else [field.name]
+        names += setting_names(type(field.default)) if grouped else [field.name]
     return names
 
 
