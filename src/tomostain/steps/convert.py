@@ -138,7 +138,13 @@ def _write_slide(slide: Slide, out: Path, recipe: ConvertRecipe) -> dict[str, An
     check_room(out, math.prod(slide.shape) * (0.05 if recipe.jpeg_quality else 0.5))
     settings: dict[str, Any] = {"pixel_um": slide.pixel_um, "jpeg_quality": recipe.jpeg_quality, "ome": ome}
     write_slide(out, slide.array, description=slide.simulated, **settings)
-    return {"format": "ome-tiff" if ome else "tiff", "shape": slide.shape, "pixel_um": slide.pixel_um}
+    return {
+        "format": "ome-tiff" if ome else "tiff",
+        "shape": slide.shape,
+        "pixel_um": slide.pixel_um,
+        "colours": slide.about["colours"],
+        "notes": slide.about["notes"],
+    }
 
 
 def _roi(recipe: ConvertRecipe) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:

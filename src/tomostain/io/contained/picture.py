@@ -1,19 +1,26 @@
-"""Whole pictures: PNG, JPEG and whatever else Pillow opens, and plain TIFF; as RGB, or in their own values."""
+"""Whole pictures: PNG, JPEG, BMP as RGB; these and plain TIFF in their own values."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from tomostain.io.contained.marks import is_tiff, png_bits, png_chunks
 from tomostain.io.contained.pixel_size import of_density
+from tomostain.io.contained.upright import stated_orientation, turned
 
 MOST_PX = 2**27
 """Pictures are decoded whole; larger ones belong in a tiled TIFF."""
-_TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP")
+"""What Pillow decodes without a change to its values; of others it silently makes 8 bits."""
+_JPEG = ("JPEG", "MPO")
+_ORIENTATION_TAG = 274
+_PALETTE, _WHITE_IS_ZERO = 3, 0
 Image.MAX_IMAGE_PIXELS = None  # MOST_PX is the limit, below
 
 
@@ -22,19 +29,27 @@ class Picture:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        with Image.open(path) as picture:
+        bits = png_bits(path)
+        with _opened(path) as picture:
             _check(picture.height, picture.width)
-            if picture.mode.startswith(("I", "F")):
-                raise ValueError("it holds 16-bit or float grey values; a slide is 8-bit RGB")
+            if bits > 8:
+                raise ValueError(
+                    f"it holds {bits}-bit colours; a slide is 8-bit RGB, and only you know how to scale them: "
+                    "save it as 8-bit"
+                )
+            if picture.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
+                raise ValueError(f"its colours are {picture.mode}, a slide is RGB; save it as RGB")
             shape, kind, mode = (picture.height, picture.width), str(picture.format), picture.mode
             density = picture.info.get("dpi")
             # Pillow makes up 72 dpi for a JPEG whose JFIF header gives only an aspect ratio
-            stated = not (kind == "JPEG" and picture.info.get("jfif_unit", 0) == 0 and "exif" not in picture.info)
-        what = {"PNG": "PNG pHYs", "JPEG": "JPEG density"}.get(kind, f"{kind} density")
+            stated = not (kind in _JPEG and picture.info.get("jfif_unit", 0) == 0 and "exif" not in picture.info)
+            self.orientation = _orientation(picture, path)
+            self.icc = picture.info.get("icc_profile")
+        what = {"PNG": "PNG pHYs"}.get(kind, "JPEG density" if kind in _JPEG else f"{kind} density")
         per_inch = (float(density[1]), float(density[0])) if density and stated else None
         self.about = {
             "format": kind,
-            "grey": mode in ("1", "L", "LA"),
+            "grey": mode in ("1", "L", "LA", "La"),
             "levels": [[*shape, 1.0, 1.0]],
             "pixels_um": [s for s in [of_density(per_inch, what)] if s],
             "notes": [],
@@ -44,28 +59,43 @@ class Picture:
     def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
         """A window of the picture, which is decoded whole the first time."""
         if self._rgb is None:
-            with Image.open(self._path) as picture:
+            with _opened(self._path) as picture:
                 if picture.format == "PNG":
                     picture.verify()  # Pillow shows a PNG whose checksums are wrong as if nothing was
-            with Image.open(self._path) as picture:
+            with _opened(self._path) as picture:
                 self._rgb = _rgb(picture)
         top, bottom, left, right = window
         return self._rgb[top:bottom, left:right]
 
 
 class Values:
-    """A picture in its own values: (y, x) or (y, x, samples), any dtype; pages of a TIFF come first."""
+    """A picture upright and in its own values: (y, x) or (y, x, samples), any dtype."""
 
     def __init__(self, path: str) -> None:
-        with open(path, "rb") as file:
-            tiff = file.read(4) in _TIFF_MARKS
-        self._values = _tiff_values(path) if tiff else _picture_values(path)
+        values, orientation = _tiff_values(path) if is_tiff(path) else _picture_values(path)
+        self._values = turned(values, stated_orientation(orientation)[0])
         shape = self._values.shape
         self.about: dict[str, Any] = {"format": "picture", "shape": list(shape), "dtype": self._values.dtype.str}
 
     def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[Any]:
         """The whole picture."""
         return self._values
+
+
+def _opened(path: str) -> Any:
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(
+            "it is no PNG, JPEG or BMP that can be decoded (12-bit JPEG among others cannot be); save it as 8-bit PNG"
+        ) from None
+
+
+def _orientation(picture: Any, path: str) -> Any:
+    """The tag in EXIF or XMP; Pillow decodes a whole PNG to look for one that may stand behind its pixels."""
+    if picture.format == "PNG" and b"eXIf" not in png_chunks(path):
+        return Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
+    return picture.getexif().get(_ORIENTATION_TAG, 1)
 
 
 def _check(rows: int, columns: int) -> None:
@@ -85,14 +115,40 @@ def _rgb(picture: Any) -> npt.NDArray[np.uint8]:
     return np.asarray(picture.convert("RGB"), dtype=np.uint8)
 
 
-def _picture_values(path: str) -> npt.NDArray[Any]:
-    with Image.open(path) as picture:
+def _picture_values(path: str) -> tuple[npt.NDArray[Any], Any]:
+    """Values of a picture, and its orientation tag; palettes are looked up."""
+    bits = png_bits(path)
+    with _opened(path) as picture:
         _check(picture.height, picture.width)
-        return np.asarray(picture.convert("L" if picture.mode == "1" else "RGB") if picture.mode in "1P" else picture)
+        orientation, mode = _orientation(picture, path), str(picture.mode)
+        if bits > 8:
+            with open(path, "rb") as file:
+                return np.asarray(imagecodecs.png_decode(file.read())), orientation
+        if mode == "CMYK":
+            raise ValueError("its colours are CMYK; save it as grey or RGB")
+        if mode in ("P", "PA"):
+            picture = picture.convert("RGBA" if "transparency" in picture.info or mode == "PA" else "RGB")
+        values = np.asarray(picture.convert("L") if mode == "1" else picture)
+    fewer = mode in ("1", "L") and (mode == "1" or bits < 8)
+    return values // (255 // (2 ** (1 if mode == "1" else bits) - 1)) if fewer else values, orientation
 
 
-def _tiff_values(path: str) -> npt.NDArray[Any]:
-    with tifffile.TiffFile(path) as tiff:
+def _tiff_values(path: str) -> tuple[npt.NDArray[Any], Any]:
+    """Values of a TIFF's first image, samples last, and its orientation tag; palettes are looked up."""
+    with tifffile.TiffFile(path, _multifile=False) as tiff:
         page: Any = tiff.pages.first
         _check(int(page.imagelength), int(page.imagewidth) * max(1, len(tiff.pages)))
-        return np.asarray(tiff.asarray()).squeeze()
+        series = tiff.series[0]
+        values = np.asarray(series.asarray())
+        axes = "".join(axis for axis, n in zip(series.axes, values.shape, strict=True) if n > 1 or axis in "YX")
+        values = values.reshape([n for axis, n in zip(series.axes, values.shape, strict=True) if n > 1 or axis in "YX"])
+        if axes == "SYX":
+            values, axes = np.moveaxis(values, 0, -1), "YXS"
+        if axes not in ("YX", "YXS"):
+            raise ValueError(f"it holds {' x '.join(map(str, values.shape))} values along {axes}, not one plane")
+        if axes == "YX" and not tiff.is_imagej:  # ImageJ's colours of display leave the values as they are
+            if page.photometric == _PALETTE:
+                values = (np.moveaxis(page.colormap[:, values], 0, -1) >> 8).astype(np.uint8)
+            elif page.photometric == _WHITE_IS_ZERO and page.bitspersample == 1:
+                values = 1 - values.astype(np.uint8)
+        return values, page.tags.valueof(_ORIENTATION_TAG, default=1)

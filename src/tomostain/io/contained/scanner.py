@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import openslide
+import tifffile
 from PIL import Image
 
+from tomostain.io.contained.marks import is_tiff
 from tomostain.io.contained.pixel_size import Statement, of_aperio
 from tomostain.io.units import number_of
 
@@ -28,6 +30,9 @@ class ScannerSlide:
         if min(columns, rows) < 1 or min(x, y) < 0:
             raise ValueError(f"it says that {rows} x {columns} px at {y}, {x} were scanned, of {height} x {width}")
         self._corner = (y, x)
+        profile = getattr(self._slide, "color_profile", None)
+        self.icc = profile.tobytes() if profile is not None else None
+        self.orientation = _orientation(path)
         code = properties.get("openslide.background-color", "FFFFFF")
         self._background = tuple(bytes.fromhex(code))
         self._downsamples = [_whole(float(factor)) for factor in self._slide.level_downsamples]
@@ -53,6 +58,24 @@ class ScannerSlide:
         on = Image.new("RGB", region.size, self._background)
         on.paste(region, mask=region.getchannel("A"))
         return np.asarray(on)
+
+
+_DECODED_AS_STORED = (7, 33003, 33005)
+"""Compressions (JPEG, JPEG 2000) that OpenSlide decodes itself; others it leaves to libtiff's RGBA interface."""
+
+
+def _orientation(path: str) -> Any:
+    """The tag of a TIFF's first page, which OpenSlide passes over; 1 where it is no TIFF or has none."""
+    if not is_tiff(path):
+        return 1
+    with tifffile.TiffFile(path) as tiff:
+        page: Any = tiff.pages.first
+        tag = page.tags.valueof(274, default=1)
+        if tag in range(2, 9) and page.compression not in _DECODED_AS_STORED:
+            raise ValueError(
+                f"its orientation tag {tag} turns each of its tiles by itself in OpenSlide; save it as a plain TIFF"
+            )
+    return tag
 
 
 def _statements(properties: dict[str, str]) -> list[Statement | None]:

@@ -10,16 +10,18 @@ import numpy.typing as npt
 import tifffile
 
 from tomostain.images.simulated import SIMULATED
-from tomostain.io.contained import pixel_size
+from tomostain.io.contained import pixel_size, planes
 
 MOST_PAGES = 256
 MOST_SEGMENT_BYTES = 2**29
-_RGB, _YCBCR, _JPEG_FAMILY = 2, 6, (6, 7, 22610, 33003, 33005, 34712, 34892, 50001, 50002)
+_GREY, _RGB, _YCBCR, _JPEG_FAMILY = 1, 2, 6, (6, 7, 22610, 33003, 33005, 34712, 34892, 50001, 50002)
+_COLOURED = (_RGB, 5, _YCBCR, 8, 9, 10)
+"""RGB, CMYK, YCbCr and the forms of Lab: refused or not, a picture in colours."""
 _OTHERS_TIFF = {"Philips": "Philips", "MedScan": "Trestle", "leica-microsystems.com/scn": "Leica", "iScan": "Ventana"}
 """Words in the software, description or XMP of makers whose TIFFs need OpenSlide: tiles that overlap, padded levels."""
-_NDPI_TAG, _XMP_TAG = 65420, 700
-_NEEDED = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 338, 339, 347}
-_NEEDED |= {32997, 330, 530, 532}
+_NDPI_TAG, _XMP_TAG, _ORIENTATION_TAG = 65420, 700, 274
+_NEEDED = {256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 338, 339}
+_NEEDED |= {330, 347, 530, 532, 32997, 34675}
 """Tags that say how pixels lie and what they mean."""
 _OFFSET_TAGS, _COUNT_TAGS = {273, 324}, {279, 325}
 
@@ -37,27 +39,42 @@ class TiffSlide:
                 _check_pieces(first)  # OpenSlide shows tiles that no table lists as background
             self.about: dict[str, Any] = {"maker": maker}
             return
-        _check(first)
+        self.orientation, self.icc = first.tags.valueof(_ORIENTATION_TAG, default=1), first.iccprofile
         further = self._further(first)
-        self._levels = [first, *_coarser(first, further)]
-        shapes = [(int(page.imagelength), int(page.imagewidth)) for page in self._levels]
+        self._levels = self._planes(description) or [(page,) for page in (first, *_coarser(first, further))]
+        for page in self._levels[0]:
+            _check(page)
+        shapes = [(int(pages[0].imagelength), int(pages[0].imagewidth)) for pages in self._levels]
+        alike = _alike(first, further)
+        if len(self._levels[0]) * int(first.samplesperpixel) == 1 and alike:
+            raise ValueError(
+                f"it holds {alike + 1} grey planes of one size; a slide is one picture: save it as RGB, or name three "
+                "planes of an OME-TIFF Red, Green and Blue"
+            )
+        used = {page.index for pages in self._levels for page in pages}
+        others = min(len(self._tiff.pages), MOST_PAGES) - len(used & set(range(len(self._tiff.pages))))
         notes = []
-        others = min(len(self._tiff.pages), MOST_PAGES) - len([p for p in self._levels if p.parent is self._tiff])
+        if len(self._levels[0]) == 3:
+            notes.append("its red, green and blue are three grey planes of these names")
         if others > 0 and not description.startswith("Aperio"):
             notes.append(f"{others} further page(s) are left out")
         self.about = {
             "format": self._format(description),
             "levels": [[*shape, *_downsample(shapes[0], shape)] for shape in shapes],
             "pixels_um": [s for s in _statements(first, self._tiff, description) if s],
+            "grey": len(self._levels[0]) * int(first.samplesperpixel) == 1,
             "notes": notes,
             "simulated": SIMULATED if SIMULATED in description else None,
             "doubts": [d for d in [pixel_size.doubt_of_ome(description, shapes[0])] if d] if self._tiff.is_ome else [],
-            "pages_alike": sum((page.imagelength, page.imagewidth) == shapes[0] for page in further),
         }
 
     def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
         """A window of one level, alpha composed on white; what the scanner left out is white."""
-        page = self._levels[level]
+        read = [self._read(page, window) for page in self._levels[level]]
+        return read[0] if len(read) == 1 else np.concatenate([plane[..., :1] for plane in read], axis=2)
+
+    def _read(self, page: Any, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
+        """A window of one page as RGB, grey as three equal colours."""
         top, bottom, left, right = window
         out = np.full((bottom - top, right - left, page.samplesperpixel), 255, dtype=np.uint8)
         if _alpha(page):
@@ -69,7 +86,7 @@ class TiffSlide:
             out[...] = rows[top:bottom, left:right]
         else:
             self._decode(page, out, window)
-        return _opaque(out, _alpha(page))
+        return np.repeat(out, 3, axis=2) if page.samplesperpixel == 1 else _opaque(out, _alpha(page))
 
     def _decode(self, page: Any, out: npt.NDArray[np.uint8], window: tuple[int, int, int, int]) -> None:
         wanted = _segments(page, window)
@@ -81,8 +98,29 @@ class TiffSlide:
             segment, at, shape = page.decode(data, index, jpegtables=tables)
             if segment is None:
                 continue
+            if segment.dtype != np.uint8:  # the tile's own header says another depth than the page's tags
+                raise ValueError(f"it says that its colours have 8 bits, but its tiles hold {segment.dtype} values")
             samples = slice(at[0], at[0] + 1) if page.planarconfig == 2 else slice(None)
             _paste(out[..., samples], segment[0], (int(at[2]), int(at[3])), (int(shape[1]), int(shape[2])), window)
+
+    def _planes(self, description: str) -> list[tuple[Any, ...]] | None:
+        """Pages of red, green and blue, level by level, where colours are stored as three grey planes named so."""
+        tiff = self._tiff
+        order = planes.ome_planes(description) if tiff.is_ome else planes.imagej_planes(tiff.imagej_metadata)
+        if order is None or max(order) >= min(len(tiff.pages), MOST_PAGES):
+            return None
+        tiff.pages.useframes = False
+        found: list[Any] = [tiff.pages[i] for i in order]
+        shape = (found[0].imagelength, found[0].imagewidth)
+        if any((p.imagelength, p.imagewidth, p.samplesperpixel) != (*shape, 1) for p in found):
+            return None
+        finer = [_coarser(page, list(page.pages[:MOST_PAGES]) if page.pages else []) for page in found]
+        coarser = [
+            pages
+            for pages in zip(*finer, strict=False)
+            if len({(page.imagelength, page.imagewidth) for page in pages}) == 1
+        ]
+        return [tuple(found), *coarser]
 
     def _further(self, first: Any) -> list[Any]:
         """SubIFDs of the first page, and the pages after it."""
@@ -98,8 +136,32 @@ class TiffSlide:
             return "Aperio SVS"
         if self._tiff.is_ome:
             return "OME-TIFF"
-        tiled = "tiled TIFF" if self._levels[0].is_tiled else "TIFF"
+        tiled = "tiled TIFF" if self._levels[0][0].is_tiled else "TIFF"
         return f"pyramidal {tiled}" if len(self._levels) > 1 else tiled
+
+
+class TiffKind:
+    """Whether a TIFF is one coloured picture, readable or not, and so a slide and no volume."""
+
+    def __init__(self, path: str) -> None:
+        with tifffile.TiffFile(path) as tiff:
+            first: Any = tiff.pages.first
+            description = str(first.description or "")
+            planar = tiff.is_ome and planes.has_three_planes(description)
+            planar = planar or planes.imagej_planes(tiff.imagej_metadata) is not None
+            coloured = first.photometric in _COLOURED or first.samplesperpixel in (3, 4)
+            further = [tiff.pages[i] for i in range(1, min(len(tiff.pages), MOST_PAGES))]
+            one_picture = coloured and not _alike(first, further)
+            self.about: dict[str, Any] = {"slide": bool(planar or one_picture or _maker(first, description))}
+
+    def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
+        raise ValueError("it was only looked at")
+
+
+def _alike(first: Any, further: list[Any]) -> int:
+    """How many further pages have the size of the first."""
+    shape = (first.imagelength, first.imagewidth)
+    return sum((page.imagelength, page.imagewidth) == shape for page in further)
 
 
 def _coarser(first: Any, further: list[Any]) -> list[Any]:
@@ -129,18 +191,19 @@ def _maker(page: Any, description: str) -> str | None:
 
 
 def _check(page: Any) -> None:
-    """Refuse what is not 8-bit RGB, and sizes that the file's own tables do not bear out."""
+    """Refuse what is not 8-bit RGB or grey, and sizes that the file's own tables do not bear out."""
     _check_tags(page)
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     bits = page.bitspersample
-    if page.photometric not in (_RGB, _YCBCR) or (page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY):
+    subsampled = page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY
+    if page.photometric not in (_GREY, _RGB, _YCBCR) or subsampled:
         kind = getattr(page.photometric, "name", str(page.photometric)).lower()
         raise ValueError(f"its colours are {kind}, a slide is RGB; save it as RGB")
     if bits != 8 or page.dtype != np.uint8:
         raise ValueError(
             f"it holds {bits}-bit colours; a slide is 8-bit RGB, and only you know how to scale them: save it as 8-bit"
         )
-    if samples not in (3, 4):
+    if samples not in ((1,) if page.photometric == _GREY else (3, 4)):
         raise ValueError(f"it has {samples} samples a pixel; a slide has three colours")
     if min(rows, columns) < 1 or int(page.imagedepth) != 1:
         raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is no image")
@@ -249,8 +312,8 @@ def _segments(page: Any, window: tuple[int, int, int, int]) -> list[int]:
         for row in range(top // height, min(down, -(-bottom // height)))
         for column in range(left // width, min(across, -(-right // width)))
     ]
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    return [plane * down * across + index for plane in range(planes) for index in one]
+    separate = page.samplesperpixel if page.planarconfig == 2 else 1
+    return [plane * down * across + index for plane in range(separate) for index in one]
 
 
 def _paste(

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomostain.io.contained.limits import allow
+from tomostain.io.contained.seen import Seen
 
 
 class Decoder(Protocol):
@@ -32,6 +33,7 @@ class Decoder(Protocol):
 KINDS = {
     "tiff": "tomostain.io.contained.tiff:TiffSlide",
     "openslide": "tomostain.io.contained.scanner:ScannerSlide",
+    "tiff kind": "tomostain.io.contained.tiff:TiffKind",
     "czi": "tomostain.io.contained.zeiss:ZeissSlide",
     "picture": "tomostain.io.contained.picture:Picture",
     "values": "tomostain.io.contained.picture:Values",
@@ -74,7 +76,8 @@ class Desk:
         file = self._open.pop(key, None)
         if file is None:
             module, _, name = KINDS[kind].partition(":")
-            file = getattr(importlib.import_module(module), name)(path)
+            opened = getattr(importlib.import_module(module), name)(path)
+            file = Seen(opened) if hasattr(opened, "orientation") else opened
             while len(self._open) >= _KEPT_OPEN:
                 self._open.pop(next(iter(self._open)))
         self._open[key] = file

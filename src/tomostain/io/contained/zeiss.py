@@ -16,6 +16,8 @@ from tomostain.io.units import number_of
 class ZeissSlide:
     """A brightfield mosaic; what lies between its scenes is white."""
 
+    orientation, icc = 1, None
+
     def __init__(self, path: str) -> None:
         self._file: Any = czi.CziReader(path)
         box = self._file.total_bounding_rectangle_no_pyramid

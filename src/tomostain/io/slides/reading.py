@@ -18,6 +18,8 @@ from tomostain.images.geometry import Grid
 from tomostain.images.image import Level, Slide
 from tomostain.io.contained.client import DecodeError, look, read
 from tomostain.io.contained.pixel_size import Statement, screen_dpi
+from tomostain.io.slides.sections import SectionColours, is_volume_format, read_section
+from tomostain.io.volumes import READERS
 
 SUFFIXES: Mapping[str, str] = MappingProxyType(
     dict.fromkeys((".tif", ".tiff", ".svs", ".btf", ".tf8"), "tiff")
@@ -31,6 +33,7 @@ PLAUSIBLE_PIXEL_UM = (0.05, 100.0)
 SQUARE_WITHIN = 1.1
 """Largest ratio of a pixel's edges that is believed; scanners' pixels are square to a per cent."""
 AGREE_WITHIN = 1.05
+_GREY = "is grey: its values are read as three equal colours, though a stained slide has colours"
 
 
 def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
@@ -43,7 +46,9 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     Parameters
     ----------
     path
-        What a scanner wrote (see ``SUFFIXES``), a TIFF, OME-TIFF, CZI, PNG or JPEG; 8-bit RGB.
+        What a scanner wrote (see ``SUFFIXES``), a TIFF, OME-TIFF, CZI, PNG or JPEG; one plane in a volume's format.
+        8-bit RGB; 8-bit grey is read as three equal colours, with a warning. Orientation tags are applied, and colour
+        profiles turned into sRGB.
     pixel_um
         Edge length of a pixel in um, for files that do not state it; overrides what the file says.
 
@@ -57,6 +62,8 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
         The format needs an optional package; the message holds the command that installs it.
     """
     path = Path(path)
+    if is_volume_format(path):
+        return _section(path, pixel_um)
     if not path.is_file():
         raise FileNotFoundError(f"there is no slide {path}")
     kind, about = _open(path)
@@ -67,28 +74,34 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     )
     statements: list[Statement] = [(float(y), float(x), str(source)) for y, x, source in about["pixels_um"]]
     pixel, source = _pixel_size(path.name, statements, pixel_um)
-    for doubt in about.get("doubts", ()):
+    for doubt in (*about.get("doubts", ()), *([_GREY] if about.get("grey") else [])):
         warnings.warn(f"{path.name} {doubt}", stacklevel=2)
     if pixel_um is not None:
         _challenge(path.name, pixel_um, statements)
     notes = [*about["notes"], *_disagreement(statements)]
-    told = {"format": about["format"], "pixel_from": source, "notes": notes}
+    if about.get("grey"):
+        notes.append(_GREY)
+    told = {"format": about["format"], "pixel_from": source, "colours": about["colours"], "notes": notes}
     if about.get("simulated"):
         told["simulated"] = str(about["simulated"])
     return Slide(levels[0].array, Grid(sizes[0], pixel), name=path.name, levels=levels, about=told)
 
 
 def is_slide(path: Path) -> bool:
-    """Whether a file is one coloured picture, and so a slide, and no volume: its ending says so, or its TIFF pages."""
+    """Whether a file is one coloured picture, readable or not, and so a slide and no volume.
+
+    Its ending says so; where volumes share it (TIFF, DICOM), what lies in the file.
+    """
     path = Path(path)
     kind = SUFFIXES.get(path.suffix.lower())
-    if kind != "tiff" or not path.is_file():
-        return kind is not None and path.is_file()
+    if kind is None or not path.is_file():
+        return False
+    if not any(path.name.lower().endswith(ending) for ending in READERS):
+        return True
     try:
-        about = look(kind, str(path))
+        return bool(look("tiff kind" if kind == "tiff" else kind, str(path)).get("slide", True))
     except DecodeError:
         return False
-    return not about.get("pages_alike")
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,10 @@ def _open(path: Path) -> tuple[str, dict[str, Any]]:
     """The decoder that opens a file, and what it says of it."""
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"{path.name}: slides are read from {', '.join(SUFFIXES)}; convert it to one of these")
+        raise ValueError(
+            f"{path.name}: slides are read from {', '.join(SUFFIXES)}, one plane also from {', '.join(READERS)}; "
+            "convert it to one of these"
+        )
     while True:
         if kind in _NEEDS:
             package, extra = _NEEDS[kind]
@@ -135,9 +151,22 @@ def _open(path: Path) -> tuple[str, dict[str, Any]]:
         if not about.get("maker"):
             break
         kind = "openslide"
-    if about.get("grey"):
-        raise ValueError(f"{path.name} cannot be read as a slide: it is grey, a stained slide is RGB; save it as RGB")
     return kind, about
+
+
+def _section(path: Path, pixel_um: float | None) -> Slide:
+    """One plane in a volume's format as a slide."""
+    volume = read_section(path, pixel_um)
+    y, x = volume.grid.spacing_um[1:]
+    pixel, source = _pixel_size(path.name, [(y, x, "its header")], pixel_um)
+    array = SectionColours(volume)
+    notes = [] if volume.is_colour else [_GREY]
+    for doubt in notes:
+        warnings.warn(f"{path.name} {doubt}", stacklevel=3)
+    told = {"format": volume.about.get("format"), "pixel_from": source, "colours": "taken as sRGB", "notes": notes}
+    if volume.simulated:
+        told["simulated"] = volume.simulated
+    return Slide(array, Grid(array.shape[:2], pixel), name=volume.name, about=told)
 
 
 def _pixel_size(name: str, statements: list[Statement], given_um: float | None) -> tuple[tuple[float, float], str]:

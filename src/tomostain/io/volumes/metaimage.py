@@ -110,9 +110,10 @@ def _values_file(path: Path, fields: Mapping[str, str], end: int) -> tuple[Path,
 
 def _stated(name: str, fields: Mapping[str, str], n: int, given: Given) -> Vector | None:
     key = next((key for key in ("ElementSpacing", "ElementSize") if key in fields), None)
-    if key is None or n < 3 or given.spacing_um is not None:
+    if key is None or given.spacing_um is not None:
         return None
-    x, y, z = _numbers(fields, key, n, name)[:3]
+    edges = _numbers(fields, key, n, name)[:3]
+    x, y, z = edges if n > 2 else (*edges, max(edges))  # one plane is as thick as its longer edge
     if (x, y, z) == (1.0, 1.0, 1.0):
         raise VolumeError(
             f"{name} states voxels of 1 x 1 x 1 mm, which programs write when they know none; pass --spacing-um z y x"

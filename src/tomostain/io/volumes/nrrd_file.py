@@ -52,6 +52,7 @@ def read_nrrd(path: Path, given: Given) -> Volume:
     given.nothing_inside(path.name)
     with told(path.name, KIND):
         header, end = _header(path)
+        header = _with_depth(header)
         sizes = [int(n) for n in header["sizes"]]
         if len(sizes) != 3:
             raise VolumeError(
@@ -122,6 +123,25 @@ def _values_file(path: Path, header: Mapping[str, Any], end: int) -> tuple[Path,
     if not file.is_file():
         raise VolumeError(f"{path.name} takes its values from {text}, which is not there; copy it beside the header")
     return file, 0
+
+
+def _with_depth(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The header of an image of two axes as that of a volume of one plane, as thick as its longer edge."""
+    if len(header["sizes"]) != 2:
+        return header
+    deep = {**header, "sizes": [*header["sizes"], 1]}
+    for key in ("units", "space units"):
+        if key in header:
+            deep[key] = [*header[key], *header[key][:1]]
+    if "spacings" in header:
+        deep["spacings"] = [*header["spacings"], max(header["spacings"])]
+    if "space directions" in header:
+        matrix = np.zeros((3, 3))
+        matrix[:2, :2] = header["space directions"]
+        matrix[2, 2] = np.linalg.norm(matrix[:2], axis=1).max()
+        deep["space directions"] = matrix
+        deep["space origin"] = [*header.get("space origin", (math.nan,) * 2), 0.0]
+    return deep
 
 
 def _geometry(header: Mapping[str, Any]) -> tuple[Vector | None, tuple[float, ...], str]:

@@ -1,0 +1,38 @@
+"""What a picture's bytes say before it is decoded: whether it is a TIFF, and the depth and chunks of a PNG."""
+
+from __future__ import annotations
+
+import struct
+
+_TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_MARK = b"\x89PNG\r\n\x1a\n"
+_MOST_CHUNKS = 10**5
+
+
+def is_tiff(path: str) -> bool:
+    """Whether a file begins as a TIFF does, whatever its name."""
+    with open(path, "rb") as file:
+        return file.read(4) in _TIFF_MARKS
+
+
+def png_bits(path: str) -> int:
+    """Bits a sample of a PNG; 8 for other files."""
+    with open(path, "rb") as file:
+        head = file.read(25)
+    return head[24] if head.startswith(_PNG_MARK) and len(head) == 25 else 8
+
+
+def png_chunks(path: str) -> set[bytes]:
+    """The names of a PNG's chunks; none of other files."""
+    found: set[bytes] = set()
+    with open(path, "rb") as file:
+        if file.read(8) != _PNG_MARK:
+            return found
+        for _ in range(_MOST_CHUNKS):
+            head = file.read(8)
+            if len(head) < 8:
+                break
+            length, name = struct.unpack(">I4s", head)
+            found.add(name)
+            file.seek(length + 4, 1)
+    return found
