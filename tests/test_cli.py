@@ -1,13 +1,20 @@
 """The command line: help with an example for every word, nearest names, one sentence and a status for every fault."""
 
-import dataclasses
+import errno
 import importlib
+import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
 import pytest
+from cyclopts import Parameter
 
-from tomostain.cli import COMMANDS, main, read_recipe, setting_names, settings_of
+from tomostain import cli
+from tomostain._recipes import find_recipe, read_recipe, settings_of
+from tomostain.cli import COMMANDS, main
 
 
 def step(word):
@@ -15,96 +22,259 @@ def step(word):
     return getattr(importlib.import_module(module), name)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Group:
+    spacing_um: tuple[float, float] | None = None
+    number: float = 0.5
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Recipe:
+    steps: int = 1
+    names: tuple[str, ...] = ("x",)
+    fast: bool = False
+    label: str = "bone"
+    group: Group = Group()
+
+
+SEEN = []
+FAULT = [None]
+
+
+def probe(out: Path, *, recipe: Recipe = Recipe()) -> Path:
+    """Look at what arrives.
+
+    Example
+    -------
+    tomostain probe out
+    """
+    if FAULT[0] is not None:
+        raise FAULT[0]
+    SEEN.append(recipe)
+    return out
+
+
+@pytest.fixture
+def probing(monkeypatch):
+    """`tomostain probe`, a command that keeps its recipe in SEEN and raises what is in FAULT."""
+    sys.modules.setdefault(__name__, importlib.import_module(__name__) if __name__ in sys.modules else None)
+    module = type(sys)("probe_of_test_cli")
+    module.probe = probe
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(cli, "COMMANDS", {"probe": f"{module.__name__}:probe"})
+    monkeypatch.setattr(cli, "_docstring", lambda _: probe.__doc__)
+    cli._app.cache_clear()
+    SEEN.clear()
+    FAULT[0] = None
+    yield SEEN
+    cli._app.cache_clear()
+
+
 @pytest.mark.parametrize("word", COMMANDS)
-def test_every_command_has_help_with_an_example(word, capsys):
+def test_every_command_has_help_with_an_example_and_says_what_each_setting_is(word, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert main([word, "--help"]) == 0
     text = capsys.readouterr().out
-    assert "Example:" in text
     assert f"tomostain {word} " in text.partition("Example:")[2]
-
-
-@pytest.mark.parametrize("word", COMMANDS)
-def test_every_setting_says_what_it_is(word, capsys):
-    settings = settings_of(step(word))
-    main([word, "--help"])
-    text = capsys.readouterr().out
-    for name in setting_names(settings) if settings else ():
+    lines = [line.strip("│ *\n") for line in text.splitlines()]
+    for name in settings_of(step(word)):
         flag = "--" + name.replace("_", "-")
-        (line, *_) = [line for line in text.splitlines() if flag in line.replace(",", " ").split()] or [""]
-        assert line, f"{flag} is not in the help of {word}"
+        shown = [line for line in lines if flag in line.split()]
+        assert shown, f"{flag} is not in the help of {word}"
+        words = shown[0].partition("[")[0].split("  ")[-1].split()
+        assert len(words) >= 2, f"{flag} of {word} does not say what it is"
 
 
-def test_overview_names_every_command(capsys):
-    assert main([]) == 0
-    text = capsys.readouterr().out
-    assert all(f"  {word} " in text for word in COMMANDS)
+def test_a_setting_without_a_description_does_not_pass_as_described(probing, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "COMMANDS", {"probe": "probe_of_test_cli:probe"})
+    with pytest.raises(AssertionError, match="--steps of probe does not say what it is"):
+        test_every_command_has_help_with_an_example_and_says_what_each_setting_is("probe", capsys, monkeypatch)
+
+
+def test_overview_names_every_command_in_order_and_imports_none():
+    code = "import sys; from tomostain.cli import main; main([]); sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    places = [done.stdout.index(f"│ {word} ") for word in COMMANDS]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["trian"], 2, "there is no command 'trian'; did you mean 'train'?"),
-        (["stain", "a", "b", "c", "--tile-pxs", "3", "3"], 2, "--tile-px"),
+        (["trian"], 2, 'Unknown command "trian". Did you mean "train"?'),
+        (["stain", "a", "b", "c", "--tile-pxs", "3", "3"], 2, "Did you mean --tile-px?"),
         (["stain", "a", "b"], 2, "--out"),
+        (["stain", "a", "b", "c", "--every", "x"], 2, 'Invalid value for --every: unable to convert "x" into int'),
         (["stain", "nowhere", "b", "c"], 1, "nowhere"),
         (["pair", "a.csv", "b"], 1, "there is no table a.csv"),
+        (["--recipe", "laptop"], 1, "--recipe belongs to a command"),
+        (["train", "a", "b", "--recipe", "laptpo"], 1, "there is no recipe laptpo; did you mean 'laptop'?"),
+        (["train", "a", "b", "--recipe", "here/laptop.yaml"], 1, "there is no recipe here/laptop.yaml"),
     ],
 )
 def test_faults_are_one_sentence_and_a_status(words, status, sentence, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == status
-    told = capsys.readouterr()
-    assert sentence in told.err
-    assert len(told.err.strip().splitlines()) == 1
-    assert told.out == ""
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert said.out == ""
     assert not any(tmp_path.iterdir())
 
 
-def test_unknown_recipe_key_names_the_nearest(tmp_path, capsys):
-    (tmp_path / "r.yaml").write_text("tile_pxl: [64, 64]\n")
-    assert main(["stain", "a", "b", "c", "--recipe", str(tmp_path / "r.yaml")]) == 1
-    assert "unknown setting 'tile_pxl'; did you mean 'tile_px'?" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("fault", "status", "sentence"),
+    [
+        (KeyError("processors"), 70, "this is a fault of tomostain (KeyError: 'processors', test_cli.py line"),
+        (TypeError("a\nb"), 70, "this is a fault of tomostain (TypeError: a b,"),
+        (AssertionError(), 70, "this is a fault of tomostain (AssertionError: AssertionError,"),
+        (ValueError("two\n lines"), 1, "two lines"),
+        (MemoryError(), 1, "not enough memory (MemoryError)"),
+        (RuntimeError("can't start new thread"), 1, "not enough memory (can't start new thread)"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "not enough memory",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "the disk is full; free some space"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/data/x"),
+            1,
+            "tomostain probe: /data/x: Permission denied",
+        ),
+        (BlockingIOError("another run is writing out"), 1, "another run is writing out"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_whatever_a_step_raises_is_one_sentence(probing, fault, status, sentence, capsys):
+    FAULT[0] = fault
+    assert main(["probe", "out"]) == status
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    if status == 70:
+        assert "please report it with what TOMOSTAIN_TRACEBACK=1 shows" in said.err
 
 
-def test_recipe_file_gives_settings_and_what_is_typed_wins(tmp_path, monkeypatch):
-    from tomostain import cli
-
-    seen = {}
-
-    @dataclasses.dataclass(frozen=True)
-    class Recipe:
-        steps: int = 1
-        names: tuple[str, ...] = ()
-        fast: bool = False
-
-    def probe(out: str, *, recipe: Recipe = Recipe()) -> None:
-        seen.update(dataclasses.asdict(recipe), out=out)
-
-    probe.__annotations__ = {"out": str, "recipe": Recipe, "return": None}
-    monkeypatch.setattr(sys.modules[__name__], "probe", probe, raising=False)
-    monkeypatch.setattr(cli, "COMMANDS", {"probe": f"{__name__}:probe"})
-    (tmp_path / "r.yaml").write_text("steps: 5\nnames: [a, b]\nfast: true\n")
-    assert main(["probe", "o", "--recipe", str(tmp_path / "r.yaml"), "--steps", "7"]) == 0
-    assert seen == {"steps": 7, "names": ("a", "b"), "fast": True, "out": "o"}
+def test_a_traceback_is_shown_on_request(probing, monkeypatch):
+    monkeypatch.setenv("TOMOSTAIN_TRACEBACK", "1")
+    FAULT[0] = KeyError("processors")
+    with pytest.raises(KeyError, match="processors"):
+        main(["probe", "out"])
 
 
-def test_shipped_recipes_are_known_to_their_step(pytestconfig):
-    files = sorted((pytestconfig.rootpath / "recipes").glob("*.yaml"))
-    assert files
+def test_an_import_that_fails_says_why(probing, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "COMMANDS", {"probe": "tomostain_that_is_not_there:probe"})
+    cli._app.cache_clear()
+    assert main(["probe", "out"]) == 1
+    assert "No module named 'tomostain_that_is_not_there'" in capsys.readouterr().err
+
+
+def test_recipe_gives_settings_and_what_is_typed_wins(probing, tmp_path, capsys):
+    text = "steps: 5\nnames: [--fast, 007, NO, 2026-01-02, '']\nfast: yes\nlabel: null\nspacing_um: [5, 1e-1]\n"
+    text += "number: .5\n"
+    (tmp_path / "r.yaml").write_text(text)
+    assert main(["probe", "o", "--recipe", str(tmp_path / "r.yaml"), "--steps", "7", "--no-fast"]) == 0
+    assert capsys.readouterr().out == "o\n"
+    names = ("--fast", "007", "NO", "2026-01-02", "")
+    assert probing == [Recipe(7, names, False, "bone", Group((5.0, 0.1), 0.5))]
+    assert main(["probe", f"--recipe={tmp_path / 'r.yaml'}", "o"]) == 0
+    assert probing[1] == Recipe(5, names, True, "bone", Group((5.0, 0.1), 0.5))
+    assert main(["probe", "o"]) == 0
+    assert probing[2] == Recipe()
+
+
+def test_a_mapping_in_a_recipe_is_a_list_of_key_and_value(probing, tmp_path):
+    (tmp_path / "r.yaml").write_text("names: {paired: 50, structure: 0.5}\n")
+    main(["probe", "o", "--recipe", str(tmp_path / "r.yaml")])
+    assert probing == [Recipe(names=("paired=50", "structure=0.5"))]
+
+
+def test_an_empty_list_in_a_recipe_is_an_empty_list(probing, tmp_path):
+    (tmp_path / "r.yaml").write_text("names: []\n")
+    main(["probe", "o", "--recipe", str(tmp_path / "r.yaml")])
+    assert probing == [Recipe(names=())]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (b"stepz: 5", "unknown setting 'stepz'; did you mean 'steps'?"),
+        (b"steps: 5\nsteps: 6", "setting 'steps' stands there 2 times; keep one"),
+        (b"spacing_um: [1, 2]\nspacing-um: [3, 4]", "setting 'spacing_um' stands there twice; keep one"),
+        (b"steps: [[1, 2]]", "setting 'steps' must be one value, or one list of values"),
+        (b"steps: {a: [1]}", "setting 'steps' must be one value, or one list of values"),
+        (b"names: [a, null]", "setting 'names' must be one value, or one list of values"),
+        (b"steps: !!python/object/apply:os.getcwd []", "cannot be read as a recipe"),
+        (b"steps: 2026-01-02", 'Invalid value for [steps]'),
+        (b"steps: true", 'Invalid value for [steps]'),
+        (b"steps: 1.5", "Invalid value for --steps: 1.5 is not a whole number"),
+        (b"fast: perhaps", 'Invalid value for [fast]'),
+        (b"spacing_um: 5 5", "r.yaml: Incorrect number of arguments: expected 2 but got 1."),
+        (b"- steps", "is not a recipe: it must hold one 'setting: value' a line"),
+        (b"", "is not a recipe"),
+        (b"steps:\t5\n\t- 6", "cannot be read as a recipe"),
+        (b"\xff\x00\xfe", "cannot be read as a recipe"),
+        (b"<<: {steps: 5}", "unknown setting '<<'"),
+        (b"[" * 100_000, "cannot be read as a recipe"),
+        (b"#" * 2_000_000, "is too large to be a recipe"),
+        (b"out: elsewhere", "unknown setting 'out'"),
+    ],
+)  # fmt: skip
+def test_faults_of_recipes_are_one_sentence(probing, tmp_path, capsys, text, sentence):
+    (tmp_path / "r.yaml").write_bytes(text)
+    assert main(["probe", "o", "--recipe", str(tmp_path / "r.yaml")]) in (1, 2)
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert len(said.strip().splitlines()) == 1
+    assert not probing
+
+
+def test_a_recipe_in_another_encoding_with_a_mark_is_read(probing, tmp_path):
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "r.yaml").write_text("label: os, Fe, µ\n", encoding=encoding)
+        assert main(["probe", "o", "--recipe", str(tmp_path / "r.yaml")]) == 0
+    assert [recipe.label for recipe in probing] == ["os, Fe, µ"] * 2
+
+
+def test_recipes_that_ship_are_found_by_name_and_known_to_their_step():
+    files = [Path(str(file)) for file in (resources.files("tomostain") / "recipes").iterdir()]
+    assert {file.stem for file in files} >= {"train_laptop", "train_full", "demo_small"}
     for file in files:
-        assert read_recipe(file, step(file.stem.partition("_")[0]))
+        word, _, name = file.stem.partition("_")
+        assert find_recipe(name, word) == file
+        assert read_recipe(file, step(word))
+
+
+def test_a_file_wins_over_a_recipe_that_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("laptop").write_text("steps: 3")
+    assert find_recipe("laptop", "train") == Path("laptop")
+
+
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly():
+    done = subprocess.run(
+        f"{sys.executable} -m tomostain --help | true; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 1, 141)
+    assert done.stderr == ""
+
+
+def test_a_file_name_that_no_encoding_knows_is_printed_as_its_bytes(tmp_path):
+    code = (
+        "import os; from pathlib import Path; from tomostain import cli; cli._print_path(Path(os.fsdecode(b'a\\xff')))"
+    )
+    for settings in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"LC_ALL": "C.UTF-8"}):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, env={**os.environ, **settings}
+        )
+        assert done.stdout == b"a\xff\n"
 
 
 def test_import_is_light():
     code = "import sys, tomostain; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_mapping_and_a_group_of_settings_in_a_recipe_file_are_typed_settings(tmp_path):
-    (tmp_path / "r.yaml").write_text("specimen: S1\nspacing_um: [5, 5, 5]\noffset: 16\n")
-    assert read_recipe(tmp_path / "r.yaml", step("pair")) == {"specimen": "S1", "spacing_um": [5, 5, 5], "offset": 16}
-    (tmp_path / "r.yaml").write_text("weights: {paired: 50, structure: 0.5}\n")
-    assert read_recipe(tmp_path / "r.yaml", step("train")) == {"weights": ["paired=50", "structure=0.5"]}
-    (tmp_path / "r.yaml").write_text("weights: {paired: [1]}\n")
-    with pytest.raises(ValueError, match="lists within lists"):
-        read_recipe(tmp_path / "r.yaml", step("train"))

@@ -1,18 +1,19 @@
 """The command line: one table of words; a step's signature and recipe are its arguments, flags and YAML keys.
 
-Only the module of the word that was said is imported.
+Only the module of the word that was typed is imported.
 """
 
 from __future__ import annotations
 
 import ast
-import dataclasses
+import errno
+import functools
 import importlib
 import importlib.util
-import inspect
 import os
 import re
 import sys
+import traceback
 import typing
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,11 +21,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-import yaml
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
+from cyclopts.config import Dict
 
 from tomostain import __version__
-from tomostain._imports import nearest
+from tomostain._recipes import find_recipe, read_recipe
 
 COMMANDS = MappingProxyType(
     {
@@ -41,186 +42,165 @@ COMMANDS = MappingProxyType(
         "lpips-weights": "tomostain.steps.lpips_weights:lpips_weights",
     }
 )
-USAGE = """tomostain - virtual staining for 3D X-ray histology
-
-Usage: tomostain COMMAND ... [--recipe FILE.yaml]      tomostain COMMAND --help      tomostain --version
-
-{commands}
-
-The story: register -> pair -> train -> evaluate -> stain -> report; `tomostain demo OUT` tells it whole, on a phantom.
-Any flag can stand in a YAML file given as --recipe; what is typed wins over what is in the file.
-"""
-FAULT, USAGE_FAULT, INTERRUPTED = 1, 2, 130
+FAULT, USAGE_FAULT, OUR_FAULT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
+TRACEBACK = "TOMOSTAIN_TRACEBACK"
+_NO_MEMORY = re.compile(
+    r"out of memory|alloc|can't start new thread|not enough memory|failed to map|Resource temporarily", re.IGNORECASE
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; faults are told in one sentence on stderr."""
+    """Run one command and return its exit status; every fault is one sentence on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault(
-        "THP_MEM_ALLOC_ENABLE", "1"
-    )  # read by PyTorch: large tensors in huge pages, where Linux has them
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE.format(commands="\n".join(f"  {word:14} {_summary(COMMANDS[word])}" for word in COMMANDS)))
-        return 0
-    if words[0] == "--version":
-        print(__version__)
-        return 0
-    word, rest = words[0], words[1:]
-    if word not in COMMANDS:
-        return _tell("tomostain", f"there is no command {word!r}; {nearest(word, COMMANDS)}", USAGE_FAULT)
-    speaker = f"tomostain {word}"
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch: large tensors in huge pages, where Linux has them
     warnings.showwarning = _show_warning
+    speaker = f"tomostain {words[0]}" if words and words[0] in COMMANDS else "tomostain"
     try:
-        module, _, name = COMMANDS[word].partition(":")
-        step = getattr(importlib.import_module(module), name)
-        app = _app(speaker, step)
-        result = app(_with_recipe(rest, step), exit_on_error=False, print_error=False, result_action="return_value")
+        result = _app().meta(words, exit_on_error=False, print_error=False)
+        if isinstance(result, Path):
+            _print_path(result)
+        sys.stdout.flush()
+        return 0
     except CycloptsError as error:
-        return _tell(speaker, f"{_one_line(error)} (tomostain {word} --help)", USAGE_FAULT)
-    except (ValueError, OSError, ModuleNotFoundError, MemoryError) as error:
-        if os.environ.get("TOMOSTAIN_TRACEBACK"):
-            raise
-        return _tell(speaker, _one_line(error), FAULT)
+        hint = f" ({speaker} --help)" if speaker != "tomostain" else ""
+        return _say(speaker, f"{_usage(error)}{hint}", USAGE_FAULT)
     except KeyboardInterrupt:
-        return _tell(speaker, "interrupted; what was finished is kept", INTERRUPTED)
-    if isinstance(result, Path):
-        print(result)
-    return 0
+        return _say(speaker, "interrupted; what was finished is kept", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+        return BROKEN_PIPE
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _say(speaker, *_sentence(error))
 
 
-def settings_of(step: Callable[..., Any]) -> type[Any] | None:
-    """The recipe dataclass of a step, None where it has none."""
-    recipe = typing.get_type_hints(step).get("recipe")
-    return recipe if dataclasses.is_dataclass(recipe) and isinstance(recipe, type) else None
-
-
-def read_recipe(path: Path, step: Callable[..., Any]) -> dict[str, Any]:
-    """The settings in a YAML file, checked against the step's recipe.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError
-        No mapping, lists within lists, or a key that the recipe does not have; the nearest known one is named.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no recipe {path}")
-    try:
-        text = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read as a recipe: {_one_line(error)}") from None
-    settings = settings_of(step)
-    known = setting_names(settings) if settings else []
-    if not isinstance(text, dict):
-        raise ValueError(f"{path} is not a recipe: it must hold one 'setting: value' a line")
-    for key in text:
-        if str(key).replace("-", "_") not in known:
-            raise ValueError(f"{path}: unknown setting {key!r}; {nearest(str(key), known)}")
-    text = {key: _pairs_of(value) if isinstance(value, dict) else value for key, value in text.items()}
-    for key, value in text.items():
-        items = value if isinstance(value, list) else [value]
-        if any(isinstance(item, list | dict | set) for item in items):
-            raise ValueError(f"{path}: setting {key!r} holds lists within lists; give it one value, or one list")
-    return {str(key).replace("-", "_"): value for key, value in text.items()}
-
-
-def setting_names(settings: type[Any]) -> list[str]:
-    """The settings of a recipe; a group of settings within it stands for its own."""
-    names: list[str] = []
-    for field in dataclasses.fields(settings):
-        grouped = dataclasses.is_dataclass(field.default)
-        names += setting_names(type(field.default)) if grouped else [field.name]
-    return names
-
-
-def _pairs_of(values: dict[Any, Any]) -> list[Any]:
-    """A mapping as flags take it: ``{width: 8}`` -> ``["width=8"]``; what is not plain stays to be refused."""
-    return [
-        f"{key}={value}" if isinstance(value, str | int | float | bool) else [key, value]
-        for key, value in values.items()
-    ]
-
-
-def _app(speaker: str, step: Callable[..., Any]) -> App:
-    """A parser whose arguments are the step's parameters and whose flags are the fields of its recipe."""
-    hints = typing.get_type_hints(step, include_extras=True)
-    signature = inspect.signature(step)
-    parameters = [
-        parameter.replace(
-            annotation=Annotated[hints[name], Parameter(name="*")] if name == "recipe" else hints.get(name, Any)
-        )
-        for name, parameter in signature.parameters.items()
-    ]
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return step(*args, **kwargs)
-
-    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    text, examples = _split_examples(inspect.getdoc(step) or "")
-    call.__doc__ = text
+@functools.cache
+def _app() -> App:
+    """The parser of all commands."""
     app = App(
-        name=speaker,
-        version=None,
-        version_flags=(),
+        name="tomostain",
+        help="Virtual staining for 3D X-ray histology.",
+        version=__version__,
         help_flags=("--help", "-h"),
         help_format="plaintext",
-        help_epilogue="Example:\n" + "\n".join(f"  {line}" for line in examples) if examples else None,
+        help_epilogue="The order is: register, pair, train, evaluate, stain, report. `tomostain demo OUT` runs all.",
         default_parameter=Parameter(negative_iterable=(), negative_none=(), consume_multiple=True),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
-    app.default(call)
+    for place, (word, target) in enumerate(COMMANDS.items()):
+        text = _docstring(target)
+        example = "Example:\n" + "\n".join(f"  {line}" for line in _examples(text))
+        app.command(
+            target,
+            name=word,
+            help=text.partition("\n")[0],
+            help_epilogue=example,
+            sort_key=place,
+            suppress_keyboard_interrupt=False,
+        )
+    app.register_install_completion_command(help="Complete commands and flags in this shell with the Tab key.")
+
+    def start(
+        *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], recipe: str | None = None
+    ) -> Any:
+        """Run one command.
+
+        Parameters
+        ----------
+        recipe
+            YAML file with settings, or the name of a recipe that ships; what is typed wins.
+        """
+        app.config = [_check_whole_numbers]
+        if recipe is not None:
+            if not words or words[0] not in COMMANDS:
+                raise ValueError("--recipe belongs to a command: tomostain COMMAND ... --recipe FILE.yaml")
+            file = find_recipe(recipe, words[0])
+            settings = read_recipe(file, _step(words[0]))
+            app.config = [Dict(settings, source=str(file), use_commands_as_keys=False), _check_whole_numbers]
+        return app(words, exit_on_error=False, print_error=False)
+
+    app.meta.default(start)
+    app.meta.suppress_keyboard_interrupt = False
     return app
 
 
-def _with_recipe(words: list[str], step: Callable[..., Any]) -> list[str]:
-    """Put the settings of ``--recipe FILE`` among the words, unless they were typed."""
-    file, rest, waiting = None, [], iter(words)
-    for word in waiting:
-        if word == "--recipe" or word.startswith("--recipe="):
-            file = word.partition("=")[2] or next(waiting, None)
-            if file is None:
-                raise ValueError("--recipe needs a YAML file")
-        else:
-            rest.append(word)
-    if file is None:
-        return rest
-    typed = {word.partition("=")[0] for word in rest if word.startswith("--")}
-    for key, value in read_recipe(Path(file), step).items():
-        flag = "--" + key.replace("_", "-")
-        if flag in typed or "--no-" + flag[2:] in typed or value is None:
-            continue
-        if isinstance(value, bool):
-            rest.append(flag if value else "--no-" + flag[2:])
-        elif isinstance(value, list):
-            rest += [flag, *map(str, value)] if value else []
-        else:
-            rest.append(f"{flag}={value}")
-    return rest
+def _check_whole_numbers(_app: App, _words: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse 1.5 where a whole number is needed; cyclopts would round it."""
+    for argument in (one for one in arguments if _types_in(one.hint) == {int}):
+        for word in (token.value for token in argument.tokens):
+            if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)", word) and not float(word).is_integer():
+                raise CycloptsError(msg=f"Invalid value for {argument.name}: {word} is not a whole number.")
 
 
-def _split_examples(text: str) -> tuple[str, list[str]]:
-    """Take the example lines (those that begin with ``tomostain``) and their heading out of a docstring."""
-    kept, examples = [], []
-    for line in text.splitlines():
-        bare = re.sub(r"^(examples?:?\s*)?[`$>\s]*(?=tomostain )", "", line.strip(), flags=re.IGNORECASE)
-        if re.match(r"tomostain [a-z]", bare):
-            examples.append(bare.rstrip("`"))
-        else:
-            kept.append(line)
-    text = "\n".join(kept).strip()
-    return re.sub(r"\n+Examples?:?\s*(\n-+\s*)?$", "", text, flags=re.IGNORECASE), examples
+def _types_in(hint: Any) -> set[Any]:
+    """The types inside unions, tuples and annotations."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        inner = inner[:1]
+    return set().union(*(_types_in(one) for one in inner)) - {type(None), ...} if inner else {hint}
 
 
-def _summary(target: str) -> str:
-    """The first docstring line of a step, read from its source without importing it."""
+def _step(word: str) -> Callable[..., Any]:
+    module, _, name = COMMANDS[word].partition(":")
+    step: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return step
+
+
+def _docstring(target: str) -> str:
+    """The docstring of a step, read from its source without importing it."""
     module, _, name = target.partition(":")
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return ""
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
-    return (ast.get_docstring(found[0]) or "").partition("\n")[0] if found else ""
+    return (ast.get_docstring(found[0]) or "") if found else ""
+
+
+def _examples(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if re.match(r"\s*tomostain [a-z]", line)]
+
+
+def _sentence(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit status."""
+    cause: BaseException = error
+    while isinstance(cause, ImportError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = _one_line(cause)
+    if isinstance(cause, MemoryError) or (
+        isinstance(cause, RuntimeError | ImportError | SystemError | OSError)
+        and (_NO_MEMORY.search(text) or getattr(cause, "errno", None) in (errno.ENOMEM, errno.EAGAIN))
+        and not isinstance(cause, BlockingIOError)
+    ):
+        return (
+            f"not enough memory ({text}); close other programs, or raise the limit (ulimit -v)",
+            FAULT,
+        )
+    if isinstance(cause, OSError) and cause.strerror:
+        if cause.errno == errno.ENOSPC:
+            return "the disk is full; free some space and run the command again", FAULT
+        where = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, str | bytes) else ""
+        return f"{where}{cause.strerror}", FAULT
+    if isinstance(cause, ValueError | OSError | ModuleNotFoundError) and not isinstance(cause, UnicodeError):
+        return text, FAULT
+    frames = traceback.extract_tb(cause.__traceback__)
+    place = f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
+    return (
+        f"this is a fault of tomostain ({type(cause).__name__}: {text}{place}); please report it with what "
+        f"{TRACEBACK}=1 shows when the command is run again",
+        OUR_FAULT,
+    )
+
+
+def _usage(error: CycloptsError) -> str:
+    """What is wrong with the command line, with the name of the setting."""
+    text, argument = _one_line(error), error.argument
+    name = argument.name if argument is not None else ""
+    sources = {token.source for token in argument.tokens if token.source != "cli"} if argument is not None else set()
+    where = "".join(f" in {source}" for source in sources if source not in text)
+    return text if name.lstrip("-") in text or name.lstrip("-").replace("-", "_") in text else f"{name}{where}: {text}"
 
 
 def _one_line(error: BaseException) -> str:
@@ -228,9 +208,19 @@ def _one_line(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def _tell(speaker: str, sentence: str, status: int) -> int:
+def _say(speaker: str, sentence: str, status: int) -> int:
     print(f"{speaker}: {sentence}", file=sys.stderr)
     return status
+
+
+def _print_path(path: Path) -> None:
+    """Print a path as the bytes that the file system knows it by, whatever the terminal's encoding."""
+    text = f"{path}\n"
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(text))
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -74,7 +74,6 @@ def test_sparkline_is_blank_for_none_and_full_for_most():
     assert sparkline(np.array([0, 2000, 1, 10_000_000]), width=4) == " ▁ █"
 
 
-@pytest.mark.slow
 def test_phantom_with_a_titanium_screw_shows_resin_bone_and_metal(tmp_path):
     from tomostain import make_phantom, read_volume
     from tomostain.steps.phantom import PhantomRecipe

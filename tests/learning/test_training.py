@@ -235,7 +235,6 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does(make_pair, tmp_p
     assert (joined - single).abs().mean() > 0.1 * learnt
 
 
-@pytest.mark.slow
 def test_the_paired_cyclegan_beats_the_colour_table_where_colour_needs_context(make_pair, tmp_path):
     learnt = [make_pair(i, specimen=f"S{i}", shape=(128, 144), noise=0.3) for i in range(6)]
     unseen = [make_pair(i, specimen="T", shape=(128, 144), noise=0.3) for i in range(50, 53)]

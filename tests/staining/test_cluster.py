@@ -46,7 +46,6 @@ def painted_whole(order):
     return np.stack([model(plane[None]) for plane in order.work.ct[:, :, :]])
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_workers_killed_at_random_lose_and_repeat_nothing_that_was_noted(order, monkeypatch):
     order, run = order
@@ -106,7 +105,6 @@ class Deadly:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_a_block_that_kills_its_workers_is_named_and_loses_nothing(order, tmp_path, monkeypatch):
     order, run = order
@@ -133,7 +131,6 @@ def test_a_block_that_kills_its_workers_is_named_and_loses_nothing(order, tmp_pa
     np.testing.assert_array_equal(read_volume(order.work.writer.path)[:, :, :], expected)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_a_fault_on_a_worker_is_told_and_what_was_done_is_kept(order):
     order, run = order
@@ -178,14 +175,12 @@ def worker_settings():
     return {name: dask.config.get(name) for name in QUIET}
 
 
-@pytest.mark.slow
 def test_workers_do_not_watch_themselves():
     with cluster.connected("local:1", None) as client:
         client.wait_for_workers(1)
         assert list(client.run(worker_settings).values()) == [dict(QUIET)]
 
 
-@pytest.mark.slow
 def test_the_slurm_script_tells_workers_the_same():
     told = dict(word.split("=") for word in as_environment(QUIET).split())
     ask = "import dask.config, sys; print([str(dask.config.get(name)) for name in sys.argv[1:]])"

@@ -80,7 +80,6 @@ sys.exit(status)
 """``ru_maxrss`` of a child begins with what its parent had when it was forked; VmHWM does not."""
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
 @pytest.mark.parametrize("backend", ["torch", "native"])
 def test_the_peak_stays_below_what_was_predicted(model, backend, tmp_path, rng):

@@ -211,7 +211,6 @@ def run_until(command, path, size):
     return process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_gives_the_same_chunks(lab, deep):
     whole = stain(lab / "stainer", deep, lab / "a" / "v.ome.zarr")
     out = lab / "b" / "v.ome.zarr"

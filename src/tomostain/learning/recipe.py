@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from cyclopts import Parameter
+
 from tomostain._imports import pick
 from tomostain.learning.augment import NO_AUGMENT, Augment
 from tomostain.learning.methods import METHODS, Method
@@ -16,6 +18,7 @@ _PASSING = frozenset(
 """Settings that do not change what is learnt, so that a training may be resumed with others."""
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class TrainRecipe:
     """How a stainer is trained.

@@ -16,6 +16,7 @@ MOST_PLANES = 101
 _PLAUSIBLE_PIXEL_UM = (1e-3, 2e4)
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class PairRecipe:
     """How a pair is made; a table gives these as columns, for each pair its own."""

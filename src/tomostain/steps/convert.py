@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from cyclopts import Parameter
+
 from tomostain import runs
 from tomostain.images.cropping import crop
 from tomostain.images.geometry import Grid
@@ -24,6 +26,7 @@ from tomostain.io.writers.pyramidal_tiff import write_slide
 SLIDE_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class ConvertRecipe:
     """What of the source is written, and how."""

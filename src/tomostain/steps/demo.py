@@ -7,6 +7,8 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cyclopts import Parameter
+
 from tomostain import runs
 from tomostain.learning.recipe import SMALL
 from tomostain.scoring.lpips import find_weights
@@ -18,6 +20,7 @@ from tomostain.steps.stain import StainRecipe, stain
 from tomostain.steps.train import train
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class DemoRecipe:
     """How large the story is; the defaults end within eight minutes on two CPU cores."""

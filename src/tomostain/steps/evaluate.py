@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from cyclopts import Parameter
 from PIL import Image
 from torch import Tensor
 
@@ -33,6 +34,7 @@ SCALE_TOLERANCE = 0.05
 Painter = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class EvaluateRecipe:
     """How a stainer is scored."""

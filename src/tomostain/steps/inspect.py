@@ -25,6 +25,7 @@ from tomostain.pairs.pair import SUFFIX, load_pair
 _PLACEHOLDER_UM = (1.0, 1.0, 1.0)
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class InspectRecipe:
     """How a file is looked at."""

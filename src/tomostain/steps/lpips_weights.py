@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cyclopts import Parameter
+
 from tomostain import runs
 from tomostain.scoring.lpips import Lpips, assemble, download, user_folder
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class LpipsWeightsRecipe:
     """Which LPIPS, and where from."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cyclopts import Parameter
+
 from tomostain import runs
 from tomostain.phantom.cohort import CohortRecipe, write_cohort
 from tomostain.phantom.damage import check_names
@@ -14,6 +16,7 @@ from tomostain.phantom.recipe import Material
 from tomostain.phantom.tomography import TomographyRecipe
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class PhantomRecipe:
     """How many specimens of what, how they are scanned, cut and damaged."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain.images.checking import check_ct
@@ -27,6 +28,7 @@ _PICTURES = (".png", ".jpg", ".jpeg")
 _LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG = 150.0, 6.0
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class RegisterRecipe:
     """What is known before, and how the slide is registered."""

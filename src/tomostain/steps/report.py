@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cyclopts import Parameter
 from PIL import Image
 
 from tomostain import __version__, runs
@@ -42,6 +43,7 @@ _LOSSLESS_PIXELS = 2_500_000
 """Pixels of all cases' planes up to which pictures are PNG; beyond, JPEG keeps the page small enough to send."""
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class ReportRecipe:
     """What the report shows."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from cyclopts import Parameter
+
 from tomostain import runs
 from tomostain.images.checking import check_ct
 from tomostain.images.image import Volume
@@ -38,6 +40,7 @@ SCALE_TOLERANCE = 0.05
 """Share by which the volume's voxel size may differ from the one the stainer was trained on."""
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class StainRecipe:
     """How a volume is stained."""

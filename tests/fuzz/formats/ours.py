@@ -14,7 +14,7 @@ from fuzz.bombs import zstd_bomb
 from fuzz.formats.common import colours, grey
 from fuzz.judge import Format, Look
 from fuzz.mutations import Target
-from tomostain import cli
+from tomostain import _recipes
 from tomostain.images.geometry import Grid, Placement
 from tomostain.pairs.pair import Pair, load_pair, save_pair
 
@@ -163,7 +163,7 @@ def write_recipe(folder: Path) -> Path:
 def read_recipe(path: Path) -> Look:
     from tomostain.steps.train import train
 
-    return dict(cli.read_recipe(path, train))
+    return dict(_recipes.read_recipe(path, train))
 
 
 def strict_recipe(path: Path) -> Look:
