@@ -11,8 +11,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cyclopts import Parameter
-
 from tomostain import runs
 from tomostain.images.cropping import crop
 from tomostain.images.geometry import Grid

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from cyclopts import Parameter
-
 from tomostain import runs
 from tomostain.images.checking import check_ct
 from tomostain.images.image import Volume
