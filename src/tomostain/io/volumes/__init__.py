@@ -17,7 +17,8 @@ from tomostain.io.volumes.nrrd_file import read_nrrd
 from tomostain.io.volumes.scanco import read_aim, read_isq
 from tomostain.io.volumes.slices import read_folder
 from tomostain.io.volumes.tiff import read_tiff
-from tomostain.io.volumes.zarr_store import METADATA, read_zarr
+from tomostain.io.volumes.zarr_groups import METADATA
+from tomostain.io.volumes.zarr_store import read_zarr
 from tomostain.runs import split_inside
 
 __all__ = ["READERS", "VolumeError", "read_volume"]

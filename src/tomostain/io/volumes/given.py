@@ -12,9 +12,14 @@ import numpy as np
 
 from tomostain.images.geometry import Vector
 from tomostain.io.inside import OutsideError
+from tomostain.io.units import UM_PER_MM
 
 PLAUSIBLE_VOXEL_UM = (1e-3, 2e4)
 """Voxel sizes outside this, 1 nm to 2 cm, are slips of a unit."""
+_MUCH_FINER_UM = 100.0
+"""Beside an edge this small one of exactly 1 mm is a program's default, not a measure."""
+MOST_ORIGIN_UM = 1e9
+"""No scanner places a volume farther than a kilometre away."""
 
 BOMB_RATIO = 2000
 """No file of real grey values shrinks by more than this; deflate cannot reach it at all (1032)."""
@@ -89,11 +94,22 @@ def spacing_of(name: str, stated: Sequence[float] | None, given: Given, *, found
     if not all(math.isfinite(edge) and edge > 0 for edge in (z, y, x)):
         raise VolumeError(f"{name}: a voxel of {z:g} x {y:g} x {x:g} um cannot be; pass --spacing-um z y x")
     low, high = PLAUSIBLE_VOXEL_UM
+    if given.spacing_um is None and UM_PER_MM in (z, y, x) and (z == y == x or min(z, y, x) <= _MUCH_FINER_UM):
+        raise VolumeError(
+            f"{name} states voxels of {z / 1e3:g} x {y / 1e3:g} x {x / 1e3:g} mm, which programs write when they know "
+            "none; pass --spacing-um z y x"
+        )
     if given.spacing_um is None and not all(low <= edge <= high for edge in (z, y, x)):
         raise VolumeError(
             f"{name} states a voxel of {z:g} x {y:g} x {x:g} um, which cannot be; pass --spacing-um z y x"
         )
     return _rounded(z), _rounded(y), _rounded(x)
+
+
+def origin_of(stated: Sequence[float]) -> Vector:
+    """The centre of the first voxel (z, y, x) in um, zero where what a file states cannot be a place."""
+    z, y, x = (float(edge) for edge in stated)
+    return (z, y, x) if all(abs(edge) <= MOST_ORIGIN_UM for edge in (z, y, x)) else (0.0, 0.0, 0.0)
 
 
 def _rounded(edge: float) -> float:

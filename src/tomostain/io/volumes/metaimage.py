@@ -114,10 +114,6 @@ def _stated(name: str, fields: Mapping[str, str], n: int, given: Given) -> Vecto
         return None
     edges = _numbers(fields, key, n, name)[:3]
     x, y, z = edges if n > 2 else (*edges, max(edges))  # one plane is as thick as its longer edge
-    if (x, y, z) == (1.0, 1.0, 1.0):
-        raise VolumeError(
-            f"{name} states voxels of 1 x 1 x 1 mm, which programs write when they know none; pass --spacing-um z y x"
-        )
     return z * UM_PER_MM, y * UM_PER_MM, x * UM_PER_MM
 
 

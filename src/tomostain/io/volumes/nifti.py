@@ -69,7 +69,7 @@ def read_nifti(path: Path, given: Given) -> Volume:
         slope, intercept = _calibration(header)
         if (slope, intercept) != (1.0, 0.0):
             array = Calibrated(array, slope, intercept)
-        grid = Grid(shape, spacing_of(path.name, _stated(path.name, header, given), given))
+        grid = Grid(shape, spacing_of(path.name, _stated(header), given))
         about = {"format": "NIfTI", "orientation": _orientation(header)}
         return Volume(array, grid, name=path.name, about=about)
 
@@ -99,13 +99,9 @@ def _calibration(header: Any) -> tuple[float, float]:
     return slope, intercept if math.isfinite(intercept) else 0.0
 
 
-def _stated(name: str, header: Any, given: Given) -> Vector | None:
+def _stated(header: Any) -> Vector | None:
     # A single's shortest decimal is what was meant: 0.003, not 0.003000000026.
     x, y, z = (abs(float(str(n))) for n in np.asarray(header["pixdim"])[1:4])
-    if given.spacing_um is None and (x, y, z) == (1.0, 1.0, 1.0):
-        raise VolumeError(
-            f"{name} states voxels of 1 x 1 x 1, which programs write when they know none; pass --spacing-um z y x"
-        )
     unit = _UM.get(str(header.get_xyzt_units()[0]))
     return None if unit is None or not min(x, y, z) > 0 else (z * unit, y * unit, x * unit)
 

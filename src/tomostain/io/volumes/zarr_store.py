@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from tomostain.images.geometry import Grid
-from tomostain.images.image import Calibrated, ColourLast, LazyArray, Volume
-from tomostain.io.inside import inside_folder
+from tomostain.images.geometry import Grid, Vector
+from tomostain.images.image import ColourLast, LazyArray, Volume
 from tomostain.io.units import um_per
 from tomostain.io.volumes.arrays import Array, Box, Chunked, Held, Source, Windowed
 from tomostain.io.volumes.given import (
@@ -25,18 +23,28 @@ from tomostain.io.volumes.given import (
     VolumeError,
     believable,
     dtype_of,
+    origin_of,
     shape_of,
     spacing_of,
     told,
 )
 from tomostain.io.volumes.stated_spacing import agreed, of_attributes
+from tomostain.io.volumes.stated_values import refuse_projections, stated_scale
 from tomostain.io.volumes.zarr_bounds import bounded, check_stored, warn_of_missing
+from tomostain.io.volumes.zarr_groups import (
+    METADATA,
+    Choice,
+    attributes_of_node,
+    choose,
+    is_array,
+    metadata,
+    multiscales,
+    projections_at,
+)
 
 KIND = "Zarr"
-METADATA = ("zarr.json", ".zarray", ".zgroup")
 MOST_CHUNK_BYTES = 2**29
 """A larger chunk cannot be read in part within the memory that a window may cost."""
-_METADATA_BYTES = 2**24
 _PIECE_BYTES = 2**25
 """Zarr holds a read's chunks twice and more while it decodes them; larger boxes are read in bands of rows."""
 _BYTE_CODECS = ("bytes", "endian", "blosc", "gzip", "zlib", "zstd", "bz2", "lz4", "lzma", "sharding_indexed")
@@ -99,19 +107,16 @@ def read_zarr(path: Path, given: Given) -> Volume:
     """
     with told(path.name, KIND):
         inside = given.inside.strip("/")
-        level = int(inside) if inside.isdecimal() else None
-        where = "" if level is not None else inside
-        about = _metadata(path, where)
-        attributes = _attributes(path, where, about)
         name = f"{path.name}::{given.inside}" if given.inside else path.name
-        ome = attributes.get("ome", attributes)
-        if isinstance(ome, dict) and "multiscales" in ome:
-            return _image(path, where, name, attributes, ome, level or 0, given)
-        if _is_array(about):
-            return _plain(path, where, name, attributes, given)
-        if level is not None and (path / inside).is_dir():
-            return _plain(path, inside, name, _attributes(path, inside, _metadata(path, inside)), given)
-        return _only_array(path, where, name, given)
+        chosen = choose(path, inside, name)
+        if chosen.level is not None:
+            return _image(path, chosen, name, given)
+        above = attributes_of_node(path.parent, "") if not inside and _has_metadata(path.parent) else {}
+        if multiscales(above):  # the folder of a level was named itself
+            chosen = choose(path.parent, path.name, name)
+            if chosen.level is not None:
+                return _image(path.parent, chosen, name, given)
+        return _plain(path, chosen, name, given)
 
 
 def attributes_of(path: Path) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def attributes_of(path: Path) -> dict[str, Any]:
         Its metadata are damaged.
     """
     with told(path.name, KIND):
-        return _attributes(path, "", _metadata(path, ""))
+        return attributes_of_node(path, "")
 
 
 def read_whole(path: Path, where: str, *, every_chunk: bool) -> Array:
@@ -142,84 +147,59 @@ def read_whole(path: Path, where: str, *, every_chunk: bool) -> Array:
         return np.asarray(array[...])
 
 
-def _image(
-    path: Path,
-    where: str,
-    name: str,
-    attributes: Mapping[str, Any],
-    ome: Mapping[str, Any],
-    level: int,
-    given: Given,
-) -> Volume:
-    scales = ome["multiscales"][0]
-    axes = [axis["name"] for axis in scales["axes"]]
+def _image(path: Path, chosen: Choice, name: str, given: Given) -> Volume:
+    scales, level = multiscales(chosen.attributes)[0], chosen.level or 0
+    declared = scales.get("axes") or [*"tczyx"]  # versions 0.1 and 0.2 name no axes
+    axes = [str(axis["name"] if isinstance(axis, dict) else axis) for axis in declared]
     datasets = scales["datasets"]
     if not 0 <= level < len(datasets):
-        raise VolumeError(f"{path.name} has levels 0 to {len(datasets) - 1}, not {level}")
+        raise VolumeError(
+            f"{f'{path.name}::/{chosen.where}'.removesuffix('::/')} has levels 0 to {len(datasets) - 1}, not {level}"
+        )
     if not set(axes) <= {"t", "c", "z", "y", "x"} or not {"z", "y", "x"} <= set(axes) or len(set(axes)) != len(axes):
         raise VolumeError(f"{name} has axes {axes}; a volume needs z, y, x and at most t and c beside them")
     space = [axes.index(letter) for letter in "zyx"]
     if space != sorted(space) or axes[-3:] != ["z", "y", "x"] or (axes[:2] == ["c", "t"]):
         raise VolumeError(f"{name} has axes {axes}; they must run in the order t, c, z, y, x")
-    array = _open_checked(path, f"{where}/{datasets[level]['path']}".strip("/"), name)
+    where = f"{chosen.where}/{datasets[level]['path']}".strip("/")
+    array = _open_checked(path, where, name)
     if array.ndim != len(axes):
         raise VolumeError(f"{name} has axes {axes} but an array of shape {array.shape}; it is damaged")
     for axis, size in zip(axes, array.shape, strict=True):
         if (axis == "t" and size != 1) or (axis == "c" and size not in (1, 3)):
             raise VolumeError(f"{name} has {size} along {axis}; only one time point and 1 or 3 channels can be read")
-    scale, offset = _transform(scales, datasets[level], len(axes))
-    units = [scales["axes"][i].get("unit") for i in space]
-    factors = [um_per(unit or "") for unit in units]
-    stated = None
-    if None not in factors:
-        stated = [scale[i] * (factor or 0.0) for i, factor in zip(space, factors, strict=True)]
-    spacing = spacing_of(name, stated, given, found=f"its axes have the units {units}")
-    origin = tuple(offset[i] * (factor or 1.0) for i, factor in zip(space, factors, strict=True))
+    spacing, origin = _placed(name, scales, datasets[level], declared, given)
     coloured = "c" in axes and array.shape[axes.index("c")] == 3
-    ours = attributes.get("tomostain", {})
+    ours = chosen.attributes.get("tomostain", {})
     volume: LazyArray = _lazy(path, array, name, len(axes) - 3 - coloured, whole=bool(ours.get("every_chunk")))
-    about = {"format": f"OME-Zarr {ome.get('version') or scales.get('version') or ''}".strip()}
+    version = chosen.attributes.get("ome", {}).get("version") or scales.get("version") or ""
+    about = {"format": f"OME-Zarr {version}".strip()}
     if coloured:
         volume = ColourLast(volume)
-    elif "slope" in ours:
-        volume = Calibrated(volume, float(ours["slope"]), float(ours.get("intercept", 0.0)))
-    for fact in ("units", "simulated"):
-        if ours.get(fact):
-            about[fact] = str(ours[fact])
+    else:
+        volume, units = stated_scale(name, ours or attributes_of_node(path, where)).applied(volume)
+        about |= units
+    if ours.get("simulated"):
+        about["simulated"] = str(ours["simulated"])
     grid = Grid(tuple(volume.shape[:3]), spacing, origin)
     return Volume(volume, grid, name=name, stain=ours.get("stain"), about=about)
 
 
-def _plain(path: Path, where: str, name: str, attributes: Mapping[str, Any], given: Given) -> Volume:
-    array = _open_checked(path, where, name)
+def _plain(path: Path, chosen: Choice, name: str, given: Given) -> Volume:
+    array = _open_checked(path, chosen.where, name)
+    refuse_projections(name, projections_at(path, chosen.where))
     lead = array.ndim - 3
     if lead < 0 or any(n != 1 for n in array.shape[:lead]):
         raise VolumeError(
             f"{name} has a shape of {array.shape}; a volume has three axes z y x: save the one to be read"
         )
-    stated, seen = agreed(*of_attributes(attributes))
+    stated, seen = agreed(*of_attributes(chosen.attributes))
     spacing = spacing_of(name, stated, given, found=seen)
     grid = Grid(shape_of(name, array.shape[lead:]), spacing)
     about = {"format": f"Zarr v{array.metadata.zarr_format} array"}
-    return Volume(_lazy(path, array, name, lead, whole=False), grid, name=name, about=about)
-
-
-def _only_array(path: Path, where: str, name: str, given: Given) -> Volume:
-    """The one array of a group, or a list of what there is to choose from."""
-    group = path / where
-    found = sorted(
-        folder.relative_to(path).as_posix()
-        for folder in group.iterdir()
-        if folder.is_dir() and any((folder / file).is_file() for file in METADATA)
-    )
-    arrays = [one for one in found if _is_array(_metadata(path, one))]
-    ours = all(one.isdecimal() for one in arrays)
-    if len(found) == 1 and len(arrays) == 1 and not ours:
-        return _plain(path, arrays[0], name, _attributes(path, arrays[0], _metadata(path, arrays[0])), given)
-    choice = f"choose one of {', '.join(f'{path.name}::/{one}' for one in found[:8])}" if found else "it holds nothing"
-    raise VolumeError(
-        f"{name} has no OME-Zarr metadata; {choice}, or, if it was being written, the writing did not finish"
-    )
+    lazy = _lazy(path, array, name, lead, whole=False)
+    volume, units = stated_scale(name, chosen.attributes).applied(lazy)
+    return Volume(volume, grid, name=name, about=about | units)
 
 
 def _lazy(path: Path, array: zarr.Array[Any], name: str, lead: int, *, whole: bool) -> Windowed:
@@ -236,9 +216,11 @@ def _open_array(folder: Path, path: str) -> zarr.Array[Any]:
 
 def _open_checked(path: Path, where: str, name: str) -> zarr.Array[Any]:
     """Open an array after checking that its path stays inside, its codecs are harmless and its size can be believed."""
-    about = _metadata(path, where)
-    if not _is_array(about):
-        raise VolumeError(f"{name}: {where or 'the folder'} is no Zarr array; it is damaged or unfinished")
+    about = metadata(path, where)
+    if not is_array(about):
+        raise VolumeError(
+            f"{name}: {where or 'the folder'} is no Zarr array; it is damaged, or its writing did not finish"
+        )
     _check_codecs(about, name)
     for file in (*METADATA, ".zattrs", ".zmetadata"):
         if (path / where / file).exists() and not (path / where / file).is_file():  # Zarr would wait for a pipe
@@ -254,36 +236,8 @@ def _open_checked(path: Path, where: str, name: str) -> zarr.Array[Any]:
     return array
 
 
-def _metadata(path: Path, where: str) -> dict[str, Any]:
-    """The metadata document of a group or array, {} where there is none."""
-    for file in METADATA:
-        found = _json(path, where, file)
-        if found is not None:
-            return found
-    return {}
-
-
-def _attributes(path: Path, where: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    found = about.get("attributes") if about.get("zarr_format") == 3 else _json(path, where, ".zattrs")
-    return dict(found or {})
-
-
-def _json(path: Path, where: str, file: str) -> dict[str, Any] | None:
-    if any(part in ("..", "") for part in where.split("/")[:-1]) or where.endswith("..") or "\\" in where:
-        raise VolumeError(f"{path.name} names {where!r}, which leads out of its own folder; it is not safe to read")
-    at = inside_folder(path, f"{where}/{file}".lstrip("/"), path.name)
-    if not at.is_file():
-        return None
-    if at.stat().st_size > _METADATA_BYTES:
-        raise VolumeError(f"{path.name} has {at.stat().st_size} bytes of metadata in {file}; it is damaged")
-    found = json.loads(at.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise VolumeError(f"{path.name} has no metadata in {file}; it is damaged")
-    return found
-
-
-def _is_array(about: Mapping[str, Any]) -> bool:
-    return about.get("node_type") == "array" or ("shape" in about and "node_type" not in about)
+def _has_metadata(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in METADATA)
 
 
 def _check_codecs(about: Mapping[str, Any], name: str) -> None:
@@ -319,13 +273,35 @@ def _stored_bytes(folder: Path, *, enough: int, claimed: int) -> int:
     return stored
 
 
-def _transform(scales: Mapping[str, Any], dataset: Mapping[str, Any], n_axes: int) -> tuple[list[float], list[float]]:
-    """Scale and translation of a level, in axis units, with those of the whole multiscale applied after them."""
-    scale, offset = [1.0] * n_axes, [0.0] * n_axes
-    for step in (*dataset.get("coordinateTransformations", ()), *(scales.get("coordinateTransformations") or ())):
+def _placed(
+    name: str, scales: Mapping[str, Any], dataset: Mapping[str, Any], axes: Sequence[Any], given: Given
+) -> tuple[Vector, Vector]:
+    """Voxel size and centre of the first voxel (z, y, x) of a level in um; what the user says comes first."""
+    units = [axis.get("unit") if isinstance(axis, dict) else None for axis in axes[-3:]]
+    factors = [um_per(unit or "") for unit in units]
+    try:
+        scale, offset = _transform(scales, dataset, len(axes))
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return spacing_of(name, None, given, found="its coordinateTransformations cannot be read"), (0.0, 0.0, 0.0)
+    stated = None
+    if None not in factors and scale is not None:
+        stated = [edge * (factor or 0.0) for edge, factor in zip(scale[-3:], factors, strict=True)]
+    words = f"its axes have the units {units}" if scale is not None else "it states no scale"
+    spacing = spacing_of(name, stated, given, found=words)
+    z, y, x = (o * (factor or 1.0) for o, factor in zip(offset[-3:], factors, strict=True))
+    return spacing, origin_of((z, y, x))
+
+
+def _transform(
+    scales: Mapping[str, Any], dataset: Mapping[str, Any], n_axes: int
+) -> tuple[list[float] | None, list[float]]:
+    """Scale (None: not stated) and translation of a level, in axis units, the whole multiscale's applied last."""
+    scale, offset, stated = [1.0] * n_axes, [0.0] * n_axes, False
+    for step in (*(dataset.get("coordinateTransformations") or ()), *(scales.get("coordinateTransformations") or ())):
         if step["type"] == "scale":
+            stated = True
             scale = [s * float(f) for s, f in zip(scale, step["scale"], strict=True)]
             offset = [o * float(f) for o, f in zip(offset, step["scale"], strict=True)]
         elif step["type"] == "translation":
             offset = [o + float(t) for o, t in zip(offset, step["translation"], strict=True)]
-    return scale, offset
+    return scale if stated else None, offset
