@@ -18,8 +18,9 @@ from tomostain.io.inside import inside_folder
 from tomostain.io.volumes.arrays import Array, Box, Chunked, Flat, Held, Source, Windowed
 from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
 from tomostain.io.volumes.hdf5_chunks import read_chunks
-from tomostain.io.volumes.hdf5_links import Node, candidates, find, nexus_default
+from tomostain.io.volumes.hdf5_links import Node, candidates, find, nexus_default, scale_of, why_projections
 from tomostain.io.volumes.stated_spacing import agreed, of_attributes, of_axes, of_siblings
+from tomostain.io.volumes.stated_values import refuse_projections
 from tomostain.io.volumes.zarr_bounds import warn_of_missing
 
 KIND = "HDF5"
@@ -84,12 +85,15 @@ def read_hdf5(path: Path, given: Given) -> Volume:
         with node.open() as data:
             if not isinstance(data, h5py.Dataset) or data.shape is None:
                 raise VolumeError(f"{name} is no data set; choose one with {path.name}::/group/data")
+            refuse_projections(name, why_projections(node, data))
             axes = _axes_of(name, data)
             _check(name, data, node, path)
             stated, seen = _stated_spacing(data, node, axes)
             source = _source(name, data, node, axes)
+            scale = scale_of(name, node, data)
         grid = Grid(source.shape, spacing_of(name, stated, given, found=seen))
-        return Volume(Windowed(source, name, KIND), grid, name=name, about={"format": "HDF5", "data": node.path})
+        array, units = scale.applied(Windowed(source, name, KIND))
+        return Volume(array, grid, name=name, about={"format": "HDF5", "data": node.path} | units)
 
 
 def _source(name: str, data: h5py.Dataset, node: Node, axes: slice) -> Source:
@@ -120,6 +124,7 @@ def _chosen(path: Path, inside: str) -> Node:
     found = candidates(path, inside or "/")
     if not found:
         raise VolumeError(f"{path.name} holds no three-dimensional data set of numbers; is it the right file?")
+    found = [one for one in found if not one.projections] or found[:1]
     signals = [one for one in found if one.is_signal]
     if len(signals) == 1:
         return signals[0].node

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ import h5py
 
 from tomostain.io.inside import OutsideError, inside_folder
 from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.stated_values import SIGNS_OF_PROJECTIONS, Scale, projections, stated_scale
 
 _MOST_HOPS = 32
 _MOST_NODES = 20_000
+_MOST_ABOVE = 3
 
 
 class _Astray(VolumeError):
@@ -46,6 +49,8 @@ class Candidate:
     """The path that a user would give."""
     voxels: int
     is_signal: bool
+    projections: str
+    """Why it is raw projections and no volume; empty where it is not."""
 
 
 def find(path: Path, inside: str) -> Node:
@@ -65,7 +70,7 @@ def nexus_default(path: Path) -> Node | None:
     for _ in range(_MOST_HOPS):
         with node.open() as group:
             if not isinstance(group, h5py.Group):
-                return node if is_volume(group) else None
+                return node if is_volume(group) and not why_projections(node, group) else None
             onward = _text(group.attrs.get("default"))
             signal = None if onward else _signal(group)
         if not onward and not signal:
@@ -112,10 +117,62 @@ def candidates(path: Path, inside: str = "/") -> list[Candidate]:
                     known = found.get(identity)
                     if known is None or (name == signal and not known.is_signal):
                         voxels = math.prod(opened.shape)
-                        found[identity] = Candidate(child, f"{asked}/{name}", voxels, name == signal)
+                        why = why_projections(child, opened)
+                        found[identity] = Candidate(child, f"{asked}/{name}", voxels, name == signal, why)
     if not found and astray is not None:
         raise astray
-    return sorted(found.values(), key=lambda one: (-one.voxels, one.asked))
+    return sorted(found.values(), key=lambda one: (bool(one.projections), -one.voxels, one.asked))
+
+
+def why_projections(node: Node, data: h5py.Dataset) -> str:
+    """Why a data set is raw projections, by the angles, flats and darks that stand with it; empty where it is not."""
+    found = _beside(node, data, SIGNS_OF_PROJECTIONS)
+    shapes = {name: tuple(one.shape) for name, one in found.items() if one.shape}
+    return projections(node.path.rpartition("/")[2], tuple(data.shape), shapes)
+
+
+def scale_of(name: str, node: Node, data: h5py.Dataset) -> Scale:
+    """How stored numbers become values, by the attributes of a data set and the scales that NXdata keeps beside it.
+
+    Raises
+    ------
+    VolumeError
+        A scale is stated that is no number.
+    """
+    stated = dict(data.attrs)
+    for kind in ("scaling_factor", "offset"):
+        own = f"{node.path.rpartition('/')[2]}_{kind}"
+        found = _beside(node, data, (own, kind), near=True)
+        one = found.get(own, found.get(kind))
+        if kind not in stated and one is not None and one.shape is not None and one.size == 1:
+            stated[kind] = one[()]
+    return stated_scale(name, stated)
+
+
+def _beside(node: Node, data: h5py.Dataset, names: Collection[str], *, near: bool = False) -> dict[str, h5py.Dataset]:
+    """Data sets of these names in a data set's group and the one it was reached through; (not near) those of its entry.
+
+    An entry keeps angles in ``sample`` and keys of images in ``instrument/detector``. Only hard links count, so that no
+    other file is opened.
+    """
+    groups = [data.parent]
+    if node.beside is not None and node.beside.file == node.file:
+        groups.append(data.file[node.beside.path])
+    above = data.parent
+    for _ in range(0 if near else _MOST_ABOVE):
+        above = above.parent
+        groups += [above, _child(above, "sample"), _child(_child(above, "instrument"), "detector")]
+    found: dict[str, h5py.Dataset] = {}
+    for group, name in itertools.product(groups, names):
+        one = _child(group, name)
+        if isinstance(one, h5py.Dataset):
+            found.setdefault(name, one)
+    return found
+
+
+def _child(group: Any, name: str) -> Any:
+    link = group.get(name, getlink=True) if isinstance(group, h5py.Group) and name in group else None
+    return group[name] if isinstance(link, h5py.HardLink) else None
 
 
 def is_volume(data: Any) -> bool:

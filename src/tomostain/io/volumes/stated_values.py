@@ -15,14 +15,13 @@ from tomostain.io.volumes.given import VolumeError
 _PAIRS = (
     ("scale_factor", "add_offset", False),
     ("scaling_factor", "offset", True),
-    ("scaling", "offset", True),
     ("rescale_slope", "rescale_intercept", False),
     ("rescaleslope", "rescaleintercept", False),
     ("scl_slope", "scl_inter", False),
     ("slope", "intercept", False),
 )
 """Names of scale and offset, and whether the offset is added before the scale is applied: CF conventions (netCDF,
-xarray), NeXus' NXdata ((value + offset) x scaling_factor) and NXtomoproc, DICOM, NIfTI."""
+xarray), NeXus' NXdata ((value + offset) x scaling_factor), DICOM, NIfTI."""
 _ANGLES = (
     "theta", "thetas", "angle", "angles", "rotation_angle", "rotation_angles", "projection_angles", "proj_angles",
     "image_key", "image_key_control",
@@ -33,6 +32,8 @@ _FIELDS = (
     "flat_field", "dark_field", "white_fields", "flat_fields", "dark_fields", "flatfield", "darkfield",
 )  # fmt: skip
 """Images without the specimen, or without the beam."""
+SIGNS_OF_PROJECTIONS = frozenset((*_ANGLES, *_FIELDS))
+"""What data sets beside raw projections are called."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def stated_scale(name: str, attributes: Mapping[str, Any]) -> Scale:
         A scale or an offset is stated that is no number, or a scale of zero.
     """
     lower = {str(key).lower(): value for key, value in attributes.items()}
+    if "scaling" in lower:  # NXtomoproc's name
+        lower.setdefault("scaling_factor", lower["scaling"])
     units = _text(lower.get("units", lower.get("unit")))
     for scale_name, offset_name, offset_first in _PAIRS:
         if scale_name not in lower and (offset_name not in lower or np.size(lower[offset_name]) != 1):
@@ -77,7 +80,7 @@ def projections(own_name: str, shape: tuple[int, ...], beside: Mapping[str, tupl
     """Why an array of this shape is raw projections or sinograms, by the arrays beside it; empty where it is not.
 
     Angles, or keys that tell projections from flats and darks, come one for each projection; flats and darks have a
-    projection's shape.
+    projection's shape, and one picture alone proves nothing.
     """
     beside = {name.lower(): sizes for name, sizes in beside.items() if sizes}
     if len(shape) < 3:
@@ -90,8 +93,10 @@ def projections(own_name: str, shape: tuple[int, ...], beside: Mapping[str, tupl
     fields = [
         name for name in _FIELDS if name in beside and beside[name][-2:] == shape[-2:] and name != own_name.lower()
     ]
-    if own_name.lower() in _FIELDS and (set(beside) & {*_ANGLES, *_FIELDS}) - {own_name.lower()}:
+    if own_name.lower() in _FIELDS and (SIGNS_OF_PROJECTIONS & set(beside)) - {own_name.lower()}:
         return f"its name is {own_name}"
+    if not angles and len(fields) < 2 and not any(len(beside[name]) > 2 for name in fields):
+        return ""
     found = angles + fields
     return f"{' and '.join(found[:2])} {'stands' if len(found) == 1 else 'stand'} beside them" if found else ""
 
