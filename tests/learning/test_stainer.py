@@ -65,6 +65,21 @@ def test_the_same_stainer_is_the_same_bytes(trained, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("um_per_px", v) for v in ("NaN", "0", "-5", "1e9", "Infinity")] + [("planes", "0"), ("planes", "1e4")],
+)
+def test_a_stainer_of_no_possible_pixel_or_depth_is_refused(tmp_path, key, value):
+    """A pixel of NaN passes every comparison of scales; one of 0 divides."""
+    folder = fresh().save(tmp_path / "stainer")
+    text = json.loads((folder / "stainer.json").read_text())
+    text[key] = "HERE"
+    written = json.dumps(text).replace('"HERE"', value.replace("1e4", "10000"))
+    (folder / "stainer.json").write_text(written)
+    with pytest.raises(ValueError, match=r"stainer\.json cannot be read as a stainer .*which cannot be"):
+        Stainer.load(folder)
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "stainer.json"])
 def test_a_missing_file_is_named(tmp_path, name):
     folder = fresh().save(tmp_path / "stainer")

@@ -94,7 +94,10 @@ def test_pair_shows_the_same_place_in_ct_and_stain(ct_grid):
     index = ct_grid.index_of(at)
     disc = ((index - [20, 35, 45]) ** 2).sum(axis=-1) < 15**2
     slide = Slide(
-        np.where(disc[..., None], 40, 230).astype(np.uint8).repeat(3, axis=2), Grid((400, 500), (1, 1)), "slide"
+        np.where(disc[..., None], 40, 230).astype(np.uint8).repeat(3, axis=2),
+        Grid((400, 500), (1, 1)),
+        "slide",
+        about={"notes": ["turned by 180 degrees"]},
     )
     damage = np.zeros((400, 500), np.uint8)
     damage[:100] = 1
@@ -106,6 +109,7 @@ def test_pair_shows_the_same_place_in_ct_and_stain(ct_grid):
     assert pair.confidence[2, 50] == 0
     assert not pair.mask[2, 50]
     assert pair.confidence[60, 50] == 1
+    assert pair.notes["slide"] == ["turned by 180 degrees"]
 
 
 def test_placement_of_another_slide_is_refused(ct_grid, rng):

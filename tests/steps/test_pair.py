@@ -42,6 +42,18 @@ def test_one_pair_from_volume_slide_and_placement(lab):
     assert runs.is_complete(out)
 
 
+def test_a_grey_stain_and_a_ct_in_a_volumes_format_are_paired_and_the_grey_is_said(lab):
+    ct = np.asarray(Image.open(lab / "ct.png"))
+    np.save(lab / "ct.npy", ct[None])
+    np.save(lab / "stain.npy", np.asarray(Image.open(lab / "stain.png"))[None, ..., 0])
+    recipe = PairRecipe(specimen="rat1", aligned=True, slide_um=10.2)
+    with pytest.warns(UserWarning, match=r"stain\.npy is grey, red = green = blue everywhere"):
+        pair(lab / "ct.npy", lab / "stain.npy", lab / "grey.pair.zarr", recipe=recipe)
+    made = load_pair(lab / "grey.pair.zarr")
+    np.testing.assert_array_equal(made.ct[0], ct)
+    np.testing.assert_array_equal(made.stain[..., 2], np.asarray(Image.open(lab / "stain.png"))[..., 0])
+
+
 def test_aligned_images_keep_their_values_and_leave_markers_out(lab):
     recipe = PairRecipe(specimen="rat1", aligned=True, slide_um=10.2, exclude=lab / "mask.png", stain="H&E")
     made = load_pair(pair(lab / "ct.png", lab / "stain.png", lab / "jaw.pair.zarr", recipe=recipe))

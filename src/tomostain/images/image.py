@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -108,6 +109,12 @@ class Slide:
 
     def __getitem__(self, window: Any) -> Array:
         return np.asarray(self.array[window])
+
+
+def warn_if_grey(name: str, colours: Array) -> None:
+    """Warn where the red, green and blue (last axis) of what is used of a slide are equal everywhere."""
+    if colours.size and (colours == colours[..., :1]).all():
+        warnings.warn(f"{name} is grey, red = green = blue everywhere; is it a stained slide?", stacklevel=3)
 
 
 @dataclass(frozen=True, eq=False)

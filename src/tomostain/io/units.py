@@ -10,6 +10,11 @@ from typing import Any
 
 UM_PER_INCH, UM_PER_CM, UM_PER_MM = 25400.0, 1e4, 1e3
 
+PLAUSIBLE_VOXEL_UM = (1e-3, 2e4)
+"""Edges of voxels outside this, 1 nm to 2 cm, are slips of a unit."""
+PLAUSIBLE_PIXEL_UM = (0.05, 100.0)
+"""Edges of a slide's pixels outside this are not believed of a file."""
+
 _PREFIXES = {
     "Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "": 0, "d": -1, "c": -2,
     "m": -3, "u": -6, "µ": -6, "μ": -6, "n": -9, "p": -12, "f": -15, "a": -18, "z": -21, "y": -24,
@@ -63,6 +68,15 @@ def um_per_symbol(unit: str) -> float | None:
     (1000000000000.0, 1.0, None)
     """
     return UM_PER_SYMBOL.get(unit) or um_per(unit)
+
+
+def is_length(um: float, *, within: tuple[float, float] = (0.0, math.inf)) -> bool:
+    """Whether a number that was read or typed is a length: positive, finite, and within these bounds.
+
+    >>> is_length(0.5), is_length(0.0), is_length(math.nan), is_length(200.0, within=(0.05, 100.0))
+    (True, False, False, False)
+    """
+    return math.isfinite(um) and um > 0 and within[0] <= um <= within[1]
 
 
 def number_of(text: Any) -> float | None:

@@ -21,9 +21,11 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from tomostain.images.tiling import tiles
+from tomostain.io.units import PLAUSIBLE_VOXEL_UM, is_length
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.nets.steady import SteadyConvolutions
 from tomostain.learning.ranges import CTRange, RGBRange
+from tomostain.pairs.recipe import MOST_PLANES
 from tomostain.runs import write_text_atomically
 
 FORMAT = "tomostain-stainer"
@@ -203,6 +205,8 @@ class Stainer:
                     raise ValueError(f"its {key} is {about[key]!r}")
             ct_range, planes = CTRange(**about["ct_range"]), about["planes"]
             stain, um_per_px = about["stain"], float(about["um_per_px"])
+            if not is_length(um_per_px, within=PLAUSIBLE_VOXEL_UM) or not 1 <= planes <= MOST_PLANES:
+                raise ValueError(f"it says {planes} planes and {um_per_px:g} um per pixel, which cannot be")
             digest, history = str(about["weights"]["sha256"]), dict(about["history"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{about_path} cannot be read as a stainer ({_plain(error)}); train again") from None

@@ -8,6 +8,7 @@ import numpy as np
 
 from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
+from tomostain.images.image import warn_if_grey
 from tomostain.io.slides import read_grey, read_mask, read_picture, read_slide
 from tomostain.io.volumes import read_volume
 from tomostain.pairs.pair import Pair, make_pair
@@ -27,7 +28,7 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:
     if recipe.aligned:
         return _aligned(volume, slide, name, recipe)
     assert recipe.placement is not None  # `missing` has looked
-    return make_pair(
+    made = make_pair(
         check_ct(read_volume(volume, **vars(recipe.reading))),
         read_slide(slide, pixel_um=recipe.slide_um),
         Placement.load(recipe.placement),
@@ -37,6 +38,8 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:
         exclude=read_mask(recipe.exclude) if recipe.exclude else None,
         stain_name=recipe.stain,
     )
+    warn_if_grey(slide.name, made.stain[made.mask])
+    return made
 
 
 def missing(recipe: PairRecipe) -> list[str]:
@@ -68,6 +71,7 @@ def _aligned(ct_file: Path, stain_file: Path, name: str, recipe: PairRecipe) -> 
         confidence[left_out > 0] = 0.0
     if not np.isfinite(ct).all():
         raise ValueError(f"{ct_file.name} has NaN or infinite values; replace them with air's value")
+    warn_if_grey(stain_file.name, stain)
     assert recipe.slide_um is not None  # `missing` has looked
     return Pair(
         ct=ct[None].astype(np.float32),

@@ -94,7 +94,8 @@ def make_pair(
 
     ``planes`` is the number of CT planes, a voxel apart, centred on the section. ``exclude`` is a slide mask (y, x),
     non-zero where the slide must not be believed (markers, folds). The confidence is the placement's own (1 where it
-    was not judged) times the share of each pixel that ``exclude`` leaves; the expected TRE goes into the notes.
+    was not judged) times the share of each pixel that ``exclude`` leaves; the expected TRE and what was done
+    to the slide on the way (turned, colours converted) go into the notes.
 
     Raises
     ------
@@ -116,6 +117,9 @@ def make_pair(
     if exclude is not None:
         confidence *= 1.0 - np.clip(mask_on_plane(exclude, placement, plane), 0.0, 1.0)
         mask &= confidence > 0
+    notes: dict[str, Any] = {"slide": list(slide.about["notes"])} if slide.about.get("notes") else {}
+    if placement.expected_tre_um is not None:
+        notes["expected_tre_um"] = placement.expected_tre_um
     return Pair(
         ct=np.where(np.isfinite(ct), ct, np.float32(np.median(ct[:, mask]) if mask.any() else 0.0)),
         stain=stain,
@@ -126,7 +130,7 @@ def make_pair(
         name=name,
         stain_name=stain_name,
         plane=plane,
-        notes={} if placement.expected_tre_um is None else {"expected_tre_um": placement.expected_tre_um},
+        notes=notes,
         simulated=tuple(part for part, image in (("CT", volume), ("stain", slide)) if image.simulated),
     )
 

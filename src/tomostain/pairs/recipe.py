@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +9,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tomostain.io.names import checked_name
+from tomostain.io.units import PLAUSIBLE_VOXEL_UM, is_length
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 
 MOST_PLANES = 101
-_PLAUSIBLE_PIXEL_UM = (1e-3, 2e4)
 
 
 @Parameter(name="*")
@@ -48,6 +47,6 @@ class PairRecipe:
             checked_name(self.specimen, "specimen")
         if not self.stain.strip() or not self.stain.isprintable() or len(self.stain) > 120:
             raise ValueError(f"stain must be a short text, got {self.stain[:40]!r}")
-        low, high = _PLAUSIBLE_PIXEL_UM
-        if self.slide_um is not None and not (math.isfinite(self.slide_um) and low <= self.slide_um <= high):
+        low, high = PLAUSIBLE_VOXEL_UM
+        if self.slide_um is not None and not is_length(self.slide_um, within=PLAUSIBLE_VOXEL_UM):
             raise ValueError(f"slide_um must lie between {low:g} and {high:g} um, got {self.slide_um:g}")

@@ -22,6 +22,8 @@ from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 from tomostain.pairs.pair import SUFFIX, load_pair
 
+_LOOK_PX = 512
+"""Pixels either side of a slide's middle that are looked at for colours."""
 _PLACEHOLDER_UM = (1.0, 1.0, 1.0)
 
 
@@ -177,6 +179,9 @@ def _slide(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
             slide, stated, trouble = read_slide(path, pixel_um=1.0), False, str(error)
     named = shlex.quote(str(path))
     flag = f" --slide-um {recipe.slide_um:g}" if recipe.slide_um else ("" if stated else " --slide-um UM")
+    middle = [slice(n // 2 - min(n // 2, _LOOK_PX), n // 2 + _LOOK_PX) for n in slide.levels[-1].array.shape[:2]]
+    some = slide.levels[-1].array[middle[0], middle[1]]
+    grey = ["red = green = blue in its middle"] if (some == some[..., :1]).all() else []
     return {
         "kind": "slide",
         "path": str(path),
@@ -185,8 +190,9 @@ def _slide(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
         "dtype": "uint8",
         "pixel_um": list(slide.pixel_um) if stated else None,
         "pixel_from": slide.about["pixel_from"] if stated else "not stated",
+        "colours": slide.about["colours"],
         "levels": [{"shape": list(one.array.shape[:2]), "downsample": list(one.downsample)} for one in slide.levels],
-        "notes": [*slide.about["notes"], *([trouble] if trouble else [])],
+        "notes": [*slide.about["notes"], *([trouble] if trouble else []), *grey],
         "bytes_whole": math.prod(slide.shape),
         "next": [
             f"tomostain register VOLUME {named} NAME.placement.json{flag}",
@@ -207,6 +213,7 @@ def _pair(path: Path) -> dict[str, Any]:
         "pixel_um": list(pair.grid.spacing_um),
         "share_in_mask": float(np.mean(pair.mask)),
         "mean_confidence": float(pair.confidence[pair.mask].mean()),
+        "notes": list(pair.notes.get("slide", ())),
         "next": [f"tomostain train {shlex.quote(str(path.parent))} stainer/ --hold-out SPECIMEN"],
     }
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from tomostain import runs
 from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
-from tomostain.images.image import Slide, Volume
+from tomostain.images.image import Slide, Volume, warn_if_grey
 from tomostain.images.resample import to_linear
 from tomostain.io.slides import read_grey, read_picture, read_slide
 from tomostain.io.volumes import read_volume
@@ -126,6 +126,7 @@ def _register(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> d
     ct, picture = read_reference(volume, recipe.spacing_um), read_slide(slide, pixel_um=recipe.slide_um)
     target = read_target(ct)
     stained = read_stained(picture, min(target.grid.spacing_um[1:]))
+    warn_if_grey(picture.name, stained.density)
     known, landmarks = _known(recipe, picture, stained)
     done = align(target, stained, known)
     fault = done.score.fault()

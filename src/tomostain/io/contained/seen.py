@@ -36,7 +36,7 @@ class Seen:
         self._orientation, turns = stated_orientation(stored.orientation)
         levels, self._levels = upright_levels(stored.about["levels"], self._orientation)
         self._shapes = [(int(level[0]), int(level[1])) for level in levels]
-        self._to_srgb, colours, doubts = profile_of(stored.icc)
+        self._to_srgb, colours, doubts = profile_of(None if stored.about.get("grey") else stored.icc)
         pixels = stored.about["pixels_um"]
         notes = [*turns, *([colours] if self._to_srgb else []), *stored.about["notes"]]
         if len(levels) < len(stored.about["levels"]):

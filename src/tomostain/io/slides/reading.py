@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tomostain.images.image import Level, Slide
 from tomostain.io.contained.client import DecodeError, look, read
 from tomostain.io.contained.pixel_size import Statement, screen_dpi
 from tomostain.io.slides.sections import SectionColours, is_volume_format, read_section
+from tomostain.io.units import PLAUSIBLE_PIXEL_UM, is_length
 from tomostain.io.volumes import READERS
 
 SUFFIXES: Mapping[str, str] = MappingProxyType(
@@ -29,11 +29,10 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
 )
 """How a slide is opened, by suffix; a TIFF whose maker needs OpenSlide is handed on to it."""
 _NEEDS = {"openslide": ("openslide", "slides"), "czi": ("pylibCZIrw", "czi")}
-PLAUSIBLE_PIXEL_UM = (0.05, 100.0)
 SQUARE_WITHIN = 1.1
 """Largest ratio of a pixel's edges that is believed; scanners' pixels are square to a per cent."""
 AGREE_WITHIN = 1.05
-_GREY = "is grey: its values are read as three equal colours, though a stained slide has colours"
+_GREY = "it is grey, and its values are read as three equal colours"
 
 
 def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
@@ -47,7 +46,7 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     ----------
     path
         What a scanner wrote (see ``SUFFIXES``), a TIFF, OME-TIFF, CZI, PNG or JPEG; one plane in a volume's format.
-        8-bit RGB; 8-bit grey is read as three equal colours, with a warning. Orientation tags are applied, and colour
+        8-bit RGB; 8-bit grey is read as three equal colours. Orientation tags are applied, and colour
         profiles turned into sRGB.
     pixel_um
         Edge length of a pixel in um, for files that do not state it; overrides what the file says.
@@ -74,7 +73,7 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     )
     statements: list[Statement] = [(float(y), float(x), str(source)) for y, x, source in about["pixels_um"]]
     pixel, source = _pixel_size(path.name, statements, pixel_um)
-    for doubt in (*about.get("doubts", ()), *([_GREY] if about.get("grey") else [])):
+    for doubt in about.get("doubts", ()):
         warnings.warn(f"{path.name} {doubt}", stacklevel=2)
     if pixel_um is not None:
         _challenge(path.name, pixel_um, statements)
@@ -161,8 +160,6 @@ def _section(path: Path, pixel_um: float | None) -> Slide:
     pixel, source = _pixel_size(path.name, [(y, x, "its header")], pixel_um)
     array = SectionColours(volume)
     notes = [] if volume.is_colour else [_GREY]
-    for doubt in notes:
-        warnings.warn(f"{path.name} {doubt}", stacklevel=3)
     told = {"format": volume.about.get("format"), "pixel_from": source, "colours": "taken as sRGB", "notes": notes}
     if volume.simulated:
         told["simulated"] = volume.simulated
@@ -171,9 +168,8 @@ def _section(path: Path, pixel_um: float | None) -> Slide:
 
 def _pixel_size(name: str, statements: list[Statement], given_um: float | None) -> tuple[tuple[float, float], str]:
     """Pixel size (y, x) in um and who says so; refuses what cannot be."""
-    low, high = PLAUSIBLE_PIXEL_UM
     if given_um is not None:
-        if not (math.isfinite(given_um) and given_um > 0):
+        if not is_length(given_um):
             raise ValueError(f"{given_um:g} um is no pixel size for {name}; --slide-um must be a positive number")
         return (given_um, given_um), "given"
     if not statements:
@@ -185,7 +181,7 @@ def _pixel_size(name: str, statements: list[Statement], given_um: float | None) 
             f"{name} states {density:g} dots per inch ({source}), a setting for screens and print and no pixel size; "
             "pass --slide-um"
         )
-    if not all(low <= edge <= high for edge in (y, x)):
+    if not all(is_length(edge, within=PLAUSIBLE_PIXEL_UM) for edge in (y, x)):
         raise ValueError(f"{name} states a pixel size of {y:g} x {x:g} um ({source}), which cannot be; pass --slide-um")
     if max(y, x) > SQUARE_WITHIN * min(y, x):
         raise ValueError(
@@ -197,7 +193,7 @@ def _pixel_size(name: str, statements: list[Statement], given_um: float | None) 
 def _challenge(name: str, given_um: float, statements: list[Statement]) -> None:
     """Say so where the pixel size that was given cannot well be, or is not what the file says."""
     low, high = PLAUSIBLE_PIXEL_UM
-    if not low <= given_um <= high:
+    if not is_length(given_um, within=PLAUSIBLE_PIXEL_UM):
         warnings.warn(
             f"{name}: pixels of {given_um:g} um are taken as given, though slides have {low:g} to {high:g} um; "
             "is --slide-um in micrometres?",

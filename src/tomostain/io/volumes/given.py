@@ -12,10 +12,8 @@ import numpy as np
 
 from tomostain.images.geometry import Vector
 from tomostain.io.inside import OutsideError
-from tomostain.io.units import UM_PER_MM
+from tomostain.io.units import PLAUSIBLE_VOXEL_UM, UM_PER_MM, is_length
 
-PLAUSIBLE_VOXEL_UM = (1e-3, 2e4)
-"""Voxel sizes outside this, 1 nm to 2 cm, are slips of a unit."""
 _MUCH_FINER_UM = 100.0
 """Beside an edge this small one of exactly 1 mm is a program's default, not a measure."""
 MOST_ORIGIN_UM = 1e9
@@ -91,15 +89,14 @@ def spacing_of(name: str, stated: Sequence[float] | None, given: Given, *, found
     if len(spacing) != 3:
         raise VolumeError(f"{name} needs three voxel edges, z y x, not {len(spacing)}; pass --spacing-um z y x")
     z, y, x = (float(edge) for edge in spacing)
-    if not all(math.isfinite(edge) and edge > 0 for edge in (z, y, x)):
+    if not all(is_length(edge) for edge in (z, y, x)):
         raise VolumeError(f"{name}: a voxel of {z:g} x {y:g} x {x:g} um cannot be; pass --spacing-um z y x")
-    low, high = PLAUSIBLE_VOXEL_UM
     if given.spacing_um is None and UM_PER_MM in (z, y, x) and (z == y == x or min(z, y, x) <= _MUCH_FINER_UM):
         raise VolumeError(
             f"{name} states voxels of {z / 1e3:g} x {y / 1e3:g} x {x / 1e3:g} mm, which programs write when they know "
             "none; pass --spacing-um z y x"
         )
-    if given.spacing_um is None and not all(low <= edge <= high for edge in (z, y, x)):
+    if given.spacing_um is None and not all(is_length(edge, within=PLAUSIBLE_VOXEL_UM) for edge in (z, y, x)):
         raise VolumeError(
             f"{name} states a voxel of {z:g} x {y:g} x {x:g} um, which cannot be; pass --spacing-um z y x"
         )
