@@ -1,4 +1,4 @@
-"""Whether the demo's stainer beats the colour table on held-out specimens, for each of several seeds.
+"""Whether the demo's stainer is ahead of the colour table in the mean of held-out specimens, for several seeds.
 
 python benchmarks/demo_seeds.py OUT [SEED ...] runs `tomostain demo` for each seed (default 0 1 2) and prints the table.
 """
@@ -17,9 +17,7 @@ METRICS = ("ssim", "psnr", "lpips")
 
 def main(out: Path, seeds: list[int]) -> int:
     print(f"{platform.machine()}, {os.cpu_count()} cores; better in all three: higher SSIM and PSNR, lower LPIPS")
-    print(
-        f"{'seed':>4} {'method':14}" + "".join(f"{name:>9}" for name in METRICS) + f"{'beats table':>13}{'minutes':>9}"
-    )
+    print(f"{'seed':>4} {'method':14}" + "".join(f"{name:>9}" for name in METRICS) + f"{'ahead':>13}{'minutes':>9}")
     all_beaten = True
     for seed in seeds:
         begun = time.monotonic()
@@ -28,7 +26,7 @@ def main(out: Path, seeds: list[int]) -> int:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         minutes = (time.monotonic() - begun) / 60
         summary = json.loads((folder / "evaluation" / "summary.json").read_text())
-        beaten = summary["beats_colour_table"]
+        beaten = {name: summary["gains"]["colour table"][name]["mean"] > 0 for name in METRICS}
         all_beaten &= all(beaten[name] for name in METRICS)
         for method, scores in summary["methods"].items():
             row = f"{seed:>4} {method:14}" + "".join(f"{scores[name]['mean']:9.4f}" for name in METRICS)
@@ -37,7 +35,8 @@ def main(out: Path, seeds: list[int]) -> int:
             print(row)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(
-        f"largest peak memory of a demo: {peak:.2f} GiB; the table is {'' if all_beaten else 'NOT '}beaten everywhere"
+        f"largest peak memory of a demo: {peak:.2f} GiB; "
+        f"the stainer is {'' if all_beaten else 'NOT '}ahead of the table everywhere"
     )
     return 0
 

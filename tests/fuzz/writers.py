@@ -37,7 +37,7 @@ TINY = TrainRecipe(
     width=4, depth=1, critic_width=4, critic_depth=1, patch_px=32, steps=2, log_every=1, workers=1, hold_out=("S2",)
 )
 RESUMED = StainRecipe(resume=True)
-SCORED = EvaluateRecipe(metrics=("ssim", "psnr"), resamples=20)
+SCORED = EvaluateRecipe(metrics=("ssim", "psnr"))
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from tomostain.images.geometry import Grid
 from tomostain.learning.ranges import CTRange
 from tomostain.pairs.pair import Pair, load_pair, save_pair
 from tomostain.scoring.baselines import fit_baselines, save_baselines
+from tomostain.scoring.evaluation import Evaluation
 from tomostain.steps import evaluate as step
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 
-FAST = EvaluateRecipe(metrics=("ssim", "psnr"), resamples=200)
+FAST = EvaluateRecipe(metrics=("ssim", "psnr"))
 
 
 def _pair(name: str, specimen: str, seed: int, **changes: Any) -> Pair:
@@ -94,8 +95,10 @@ def test_only_specimens_that_were_not_trained_on_are_scored(lab: tuple[Path, Fak
     assert (summary["specimens"], summary["pairs"]) == (2, 3)
     assert summary["left_out"] == ["S00_0", "S00_1"]
     assert summary["trained_on_too"] == []
-    assert summary["beats_colour_table"] == {"ssim": True, "psnr": True}
-    assert summary["verdict"] == "The stainer beats the best colour look-up table in SSIM and PSNR."
+    gains = summary["gains"]["colour table"]
+    assert gains["ssim"]["mean"] > 0.3
+    assert [gains[metric]["pairs_won"] for metric in ("ssim", "psnr")] == [3, 3]
+    assert summary["verdict"].endswith("so this is a first sign and no proof.")
     assert runs.is_complete(out)
     assert not list(home.glob("*.unfinished"))
 
@@ -125,7 +128,7 @@ def test_doubted_pixels_count_by_their_confidence(lab: tuple[Path, Fake]) -> Non
     save_pair(_pair("odd", "S03", 3, confidence=doubt, stain=stain), home / "odd.pair.zarr")
     psnr = {}
     for use in (True, False):
-        recipe = EvaluateRecipe(metrics=("psnr",), use_confidence=use, resamples=10)
+        recipe = EvaluateRecipe(metrics=("psnr",), use_confidence=use)
         out = evaluate(home / "stainer", home / "odd.pair.zarr", home / f"use-{use}", recipe=recipe)
         psnr[use] = float(_rows(out / "scores.csv")[0]["psnr"])
     assert psnr[True] > psnr[False] + 5
@@ -139,11 +142,11 @@ def test_pairs_of_training_specimens_alone_are_refused_unless_allowed(lab: tuple
     ):
         evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
     assert not (home / "evaluation").exists()
-    allowed = EvaluateRecipe(metrics=("psnr",), allow_training_specimens=True, resamples=10)
+    allowed = EvaluateRecipe(metrics=("psnr",), allow_training_specimens=True)
     out = evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=allowed)
     summary = json.loads((out / "summary.json").read_text())
     assert summary["trained_on_too"] == ["S00", "S01", "S02"]
-    assert "says nothing about new ones" in summary["verdict"]
+    assert "says nothing about new specimens" in summary["verdict"]
 
 
 def test_a_stainer_that_does_not_say_what_it_was_trained_on_is_not_trusted(lab: tuple[Path, Fake]) -> None:
@@ -214,4 +217,71 @@ def test_a_perfect_score_is_kept_in_json_that_others_can_read(lab: tuple[Path, F
     text = (out / "summary.json").read_text()
     summary = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert summary["methods"]["stainer"]["psnr"]["mean"] is None
-    assert summary["beats_colour_table"]["psnr"] is True
+    assert summary["gains"]["colour table"]["psnr"]["mean"] is None
+    assert summary["beats_colour_table"]["psnr"] is None
+
+
+def test_the_table_and_the_verdict_are_printed_and_are_those_of_the_summary(
+    lab: tuple[Path, Fake], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, _ = lab
+    out = evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+    lines = capsys.readouterr().out.splitlines()
+    summary = json.loads((out / "summary.json").read_text())
+    assert lines[0] == "3 sections of 2 specimens; 95 % intervals in brackets"
+    assert lines[-1] == summary["verdict"]
+    means = {line.split("  ")[0]: line.split("  ", 1)[1].split()[0] for line in lines[2:-1]}
+    for method in ("stainer", "colour table", "mean colour"):
+        assert float(means[method]) == pytest.approx(summary["methods"][method]["ssim"]["mean"], rel=1e-3)
+    gain = summary["gains"]["colour table"]["ssim"]["mean"]
+    assert float(means["gain over the colour table"]) == pytest.approx(gain, rel=1e-3)
+
+
+def test_an_evaluation_comes_back_as_it_was_saved(lab: tuple[Path, Fake], tmp_path: Path) -> None:
+    home, _ = lab
+    out = evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+    loaded = Evaluation.load(out)
+    (tmp_path / "again").mkdir()
+    again = Evaluation.load(loaded.save(tmp_path / "again"))
+    assert again == loaded
+    assert {(s.pair, s.method) for s in loaded.scores} == {
+        (row["pair"], row["method"]) for row in _rows(out / "scores.csv")
+    }
+    (out / "summary.json").write_text("{}")
+    with pytest.raises(ValueError, match="cannot be read as an evaluation"):
+        Evaluation.load(out)
+
+
+def test_a_flat_picture_gets_no_verdict_however_good_its_scores_are(lab: tuple[Path, Fake]) -> None:
+    home, model = lab
+    for number in range(3):
+        save_pair(_pair(f"f{number}", f"F{number}", number), home / "flat" / f"{number}.pair.zarr")
+    good = Evaluation.load(evaluate(home / "stainer", home / "flat", home / "good", recipe=FAST))
+    assert good.summary["beats_colour_table"] == {"ssim": True, "psnr": True}
+    assert good.verdict == "The stainer is better than the colour table in SSIM and PSNR."
+    model.ct_range = CTRange(0.0, 255.0, "", 0.0, 65535.0)
+    grey = Evaluation.load(evaluate(home / "stainer", home / "flat", home / "grey", recipe=FAST))
+    assert grey.summary["out_of_range"] == {"f0": 0.0, "f1": 0.0, "f2": 0.0}
+    assert grey.summary["beats_colour_table"] == {"ssim": None, "psnr": None}
+    assert grey.verdict.startswith("No verdict: in pair f0 (and 2 more) the CT has no contrast in the stainer's range")
+
+
+@pytest.mark.parametrize(
+    ("parts", "ending"),
+    [
+        ([(), (), ()], "in SSIM and PSNR."),
+        ([("CT", "stain")] * 3, "All sections are simulated (phantom); this says nothing about real specimens."),
+        ([(), ("stain",), ()], "1 of the 3 sections are simulated (phantom)."),
+    ],
+)
+def test_simulated_sections_are_named_in_the_verdict(
+    lab: tuple[Path, Fake], parts: list[tuple[str, ...]], ending: str
+) -> None:
+    home, _ = lab
+    for number, simulated in enumerate(parts):
+        pair = _pair(f"p{number}", f"P{number}", number, simulated=simulated)
+        save_pair(pair, home / "origin" / f"{number}.pair.zarr")
+    found = Evaluation.load(evaluate(home / "stainer", home / "origin", home / "evaluation", recipe=FAST))
+    assert found.summary["simulated"] == [f"p{i}" for i, simulated in enumerate(parts) if simulated]
+    assert found.verdict.endswith(ending)
+    assert runs.read_record(home / "evaluation")["results"]["simulated"] == found.summary["simulated"]

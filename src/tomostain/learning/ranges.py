@@ -47,10 +47,16 @@ class CTRange:
         )
         return values
 
-    def outside(self, values: npt.NDArray[Any]) -> float:
-        """The share of values that no training pixel had: below the lowest or above the highest seen, or not finite."""
+    @property
+    def learnt(self) -> tuple[float, float]:
+        """Lowest and highest CT value met in training: what every warning calls the learnt range."""
         low = self.low if self.seen_low is None else self.seen_low
         high = self.high if self.seen_high is None else self.seen_high
+        return low, high
+
+    def outside(self, values: npt.NDArray[Any]) -> float:
+        """The share of values outside the learnt range, or not finite."""
+        low, high = self.learnt
         return float(1.0 - np.mean((values >= low) & (values <= high)))
 
     def to_json(self) -> dict[str, Any]:

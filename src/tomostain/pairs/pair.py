@@ -22,7 +22,8 @@ from tomostain.io.volumes.zarr_store import attributes_of, read_whole
 
 FORMAT = "tomostain-pair"
 SUFFIX = ".pair.zarr"
-_DTYPES = {"ct": np.float32, "stain": np.uint8, "mask": np.uint8, "confidence": np.float32}
+_DTYPES = {"ct": np.float32, "stain": np.uint8, "mask": np.uint8, "confidence": np.float32, "inside": np.uint8}
+_OPTIONAL = ("inside",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,8 @@ class Pair:
 
     ``ct`` is (planes, y, x) float32 in the volume's own values, ``stain`` (y, x, 3) uint8 sRGB, ``mask`` (y, x) bool
     (True where both exist), ``confidence`` (y, x) float32 in [0, 1]. ``grid`` is the plane's raster (um).
-    ``simulated`` says which of ``CT`` and ``stain`` come from the phantom and not from a real specimen.
+    ``simulated`` says which of ``CT`` and ``stain`` come from the phantom and not from a real specimen. ``inside``
+    (y, x) bool is True where the CT volume has values, elsewhere ``ct`` is filled; None: it has values everywhere.
     """
 
     ct: npt.NDArray[np.float32]
@@ -45,6 +47,7 @@ class Pair:
     plane: Plane | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     simulated: tuple[str, ...] = ()
+    inside: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if not self.specimen:
@@ -54,6 +57,7 @@ class Pair:
         shape = self.grid.shape
         found = {"ct": self.ct.shape[1:], "stain": self.stain.shape[:2], "mask": self.mask.shape}
         found["confidence"] = self.confidence.shape
+        found |= {} if self.inside is None else {"inside": self.inside.shape}
         wrong = {name: there for name, there in found.items() if tuple(there) != shape}
         if wrong or self.ct.ndim != 3 or self.stain.shape[2:] != (3,):
             raise ValueError(f"pair {self.name}: CT and stain must share one raster {shape}; {wrong or 'wrong axes'}")
@@ -110,7 +114,8 @@ def make_pair(
     plane = placement.plane(float(min(volume.grid.spacing_um)))
     ct = plane_of(volume, plane, planes=planes)
     stain, covered = slide_on_plane(slide, placement, plane)
-    mask = covered & np.isfinite(ct).all(axis=0)
+    inside = np.asarray(np.isfinite(ct).all(axis=0))
+    mask = covered & inside
     if not mask.any():
         raise ValueError(f"{slide.name} does not meet {volume.name} where the placement puts it; check the placement")
     confidence = np.where(mask, placement.confidence_at(placement.volume_um_to_slide_px(plane.points_um())), 0.0)
@@ -131,6 +136,7 @@ def make_pair(
         stain_name=stain_name,
         plane=plane,
         notes=notes,
+        inside=None if inside.all() else inside,
         simulated=tuple(part for part, image in (("CT", volume), ("stain", slide)) if image.simulated),
     )
 
@@ -140,6 +146,7 @@ def save_pair(pair: Pair, path: Path) -> Path:
     root = zarr.open_group(path, mode="w", zarr_format=3)
     arrays: dict[str, npt.NDArray[Any]] = {"ct": pair.ct, "stain": pair.stain}
     arrays |= {"mask": pair.mask.astype(np.uint8), "confidence": pair.confidence}
+    arrays |= {} if pair.inside is None else {"inside": pair.inside.astype(np.uint8)}
     for name, values in arrays.items():
         chunk = tuple(min(n, 512) for n in values.shape)
         settings: dict[str, Any] = {
@@ -160,6 +167,7 @@ def save_pair(pair: Pair, path: Path) -> Path:
             "plane": pair.plane.to_json() if pair.plane else None,
             "notes": json.loads(json.dumps(dict(pair.notes))),
             "simulated": list(pair.simulated),
+            "arrays": list(arrays),
             "every_chunk": True,
         }
     )
@@ -187,7 +195,10 @@ def _load(path: Path) -> Pair:
     if about.get("format") != FORMAT:
         raise VolumeError("it has no pair attributes, so it was not written to the end")
     arrays: dict[str, npt.NDArray[Any]] = {}
+    stored = about.get("arrays", ())
     for name, dtype in _DTYPES.items():
+        if name in _OPTIONAL and name not in stored:
+            continue
         arrays[name] = read_whole(path, name, every_chunk=bool(about.get("every_chunk")))
         if arrays[name].dtype != dtype:
             raise VolumeError(f"its {name} is {arrays[name].dtype}, not {dtype}")
@@ -206,6 +217,7 @@ def _load(path: Path) -> Pair:
         stain_name=str(about["stain_name"]),
         plane=Plane.from_json(plane) if plane else None,
         notes=dict(about["notes"]),
+        inside=arrays["inside"].astype(bool) if "inside" in arrays else None,
         simulated=tuple(str(part) for part in about.get("simulated", ())),
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomostain.images.image import Volume
-from tomostain.reporting.pictures import Picture, grey, picture
+from tomostain.reporting.pictures import Picture, grey, hatched, picture
 
 _AXES = ("z", "y", "x")
 _LARGEST_PX = 2400
@@ -30,14 +30,16 @@ def orthogonal_cuts(
 ) -> list[Cut]:
     """Cuts across z, y and x through the middle of the stained volume (z, y, x, 3).
 
-    The CT is cut at the same places of the world, so it may be a larger volume on another grid; ``window`` holds
-    the CT values shown black and white. Planes longer than 2400 px are thinned out.
+    The CT is cut at the same places of the world, so it may be a volume on another grid; ``window`` holds the CT values
+    shown black and white. What lies outside the CT, or has no value in it, is hatched in both. Planes longer than
+    2400 px are thinned out.
     """
     middle = tuple(n // 2 for n in stained.grid.shape)
     painted = [_plane(stained, axis, middle[axis]) for axis in range(3)]
-    greys = [_matching(stained, ct, axis, middle[axis]) for axis in range(3)] if ct is not None else []
+    matched = [_matching(stained, ct, axis, middle[axis]) for axis in range(3)] if ct is not None else []
     cuts = []
     for axis, (colours, step) in enumerate(painted):
+        values, inside = matched[axis] if matched else (None, None)
         rows, columns = (i for i in range(3) if i != axis)
         spacing = (stained.grid.spacing_um[rows] * step, stained.grid.spacing_um[columns] * step)
         lines = tuple(
@@ -47,15 +49,11 @@ def orthogonal_cuts(
         at_um = stained.grid.origin_um[axis] + middle[axis] * stained.grid.spacing_um[axis]
         where = f"{_AXES[axis]} = {at_um:.0f} µm, plane {middle[axis] + 1} of {stained.grid.shape[axis]}; "
         where += f"{_AXES[rows]} runs down, {_AXES[columns]} to the right"
-        shown = picture(colours, f"Virtual stain, {title}", spacing_um=spacing, lossless=lossless, lines=lines)
+        settings: Any = {"spacing_um": spacing, "lossless": lossless, "lines": lines}
+        shown = picture(hatched(colours, inside, opaque=True), f"Virtual stain, {title}", **settings)
         beside = None
-        if ct is not None and greys[axis].size:
-            values = greys[axis]
-            extent = tuple(n * s for n, s in zip(colours.shape[:2], spacing, strict=True))
-            beside_um = (extent[0] / values.shape[0], extent[1] / values.shape[1])
-            beside = picture(
-                grey(values, *window), f"CT, {title}", spacing_um=beside_um, lossless=lossless, lines=lines
-            )
+        if values is not None:
+            beside = picture(hatched(grey(values, *window), inside, opaque=True), f"CT, {title}", **settings)
         cuts.append(Cut(title, where, shown, beside))
     return cuts
 
@@ -68,15 +66,21 @@ def _plane(volume: Volume, axis: int, index: int) -> tuple[npt.NDArray[Any], int
     return plane[::step, ::step], step
 
 
-def _matching(stained: Volume, ct: Volume, axis: int, index: int) -> npt.NDArray[Any]:
-    """The CT values on the stained volume's cut: the same box of the world, in the CT's own voxels."""
-    window = []
+def _matching(
+    stained: Volume, ct: Volume, axis: int, index: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """The CT's nearest values on the stained volume's cut, pixel on pixel, and where it has any."""
+    step = -(-max(n for i, n in enumerate(stained.grid.shape) if i != axis) // _LARGEST_PX)
+    window, places, within = [], [], []
     for i in range(3):
-        first, step = stained.grid.origin_um[i], stained.grid.spacing_um[i]
-        ends = (index, index) if i == axis else (0, stained.grid.shape[i] - 1)
-        start, stop = ((first + end * step - ct.grid.origin_um[i]) / ct.grid.spacing_um[i] for end in ends)
-        begin = int(np.clip(round(start), 0, ct.grid.shape[i] - 1))
-        window.append(slice(begin, int(np.clip(round(stop) + 1, begin + 1, ct.grid.shape[i]))))
-    plane = np.take(ct[tuple(window)], 0, axis=axis)
-    step = -(-max(plane.shape) // _LARGEST_PX)
-    return np.asarray(plane[::step, ::step])
+        at = np.array([index]) if i == axis else np.arange(0, stained.grid.shape[i], step)
+        at_um = stained.grid.origin_um[i] + at * stained.grid.spacing_um[i]
+        place = np.rint((at_um - ct.grid.origin_um[i]) / ct.grid.spacing_um[i]).astype(np.int64)
+        within.append((place >= 0) & (place < ct.grid.shape[i]))
+        place = place.clip(0, ct.grid.shape[i] - 1)
+        window.append(slice(int(place[0]), int(place[-1]) + 1))
+        places.append(place - place[0])
+    box = np.asarray(ct[tuple(window)], dtype=np.float32)
+    plane = np.take(box[np.ix_(*places)], 0, axis=axis)
+    inside = np.take(within[0][:, None, None] & within[1][:, None] & within[2], 0, axis=axis)
+    return plane, np.asarray(inside & np.isfinite(plane))

@@ -25,7 +25,11 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One held-out pair: CT plane (y, x), real and painted colours (y, x, 3) by method, mask, pixel size."""
+    """One held-out pair: CT plane (y, x), real and painted colours (y, x, 3) by method, mask, pixel size.
+
+    ``inside`` (y, x) is True where the CT volume has values (None: everywhere), ``simulated`` names what of ``CT`` and
+    ``stain`` comes from the phantom.
+    """
 
     name: str
     specimen: str
@@ -35,6 +39,8 @@ class Case:
     errors: Mapping[str, npt.NDArray[np.float32]]
     mask: npt.NDArray[np.bool_]
     spacing_um: tuple[float, float]
+    inside: npt.NDArray[np.bool_] | None = None
+    simulated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,16 @@ def error_map(error: npt.NDArray[np.floating[Any]], mask: npt.NDArray[np.bool_],
     return hatched(painted, mask, opaque=True)
 
 
-def hatched(image: RGB, mask: npt.NDArray[np.bool_], *, opaque: bool = False) -> RGB:
-    """The image (y, x, 3) with grey hatching where ``mask`` (y, x) is False; washed out beneath, or gone if opaque."""
+def hatched(
+    image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None, *, opaque: bool = False
+) -> npt.NDArray[np.uint8]:
+    """The image, (y, x) or (y, x, 3), with grey hatching where ``mask`` (y, x) is False; the same where there is none.
+
+    Beneath the hatching the image is washed out, or gone if opaque.
+    """
+    if mask is None or mask.all():
+        return image
+    image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     rows, columns = np.indices(mask.shape)
     period = max(6, min(mask.shape) // 40)
     line = (rows + columns) % period < max(1, period // 6)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tomostain.reporting.errors import JUST_NOTICEABLE, ColourClass
+from tomostain.scoring.baselines import COLOUR_TABLE
+from tomostain.scoring.scores import FEW_SPECIMENS, STAINER
 
 Summary = Mapping[str, Any]
 
@@ -17,26 +19,58 @@ MEANINGS = {
     "squared error.",
     "lpips": "Learned perceptual distance (LPIPS v0.1): how different do the pictures look? 0 is identical.",
 }
-_STYLES = {"stainer": "stainer", "colour table": "table", "mean colour": "mean"}
+PHANTOM = "Simulated (phantom)"
+_STYLES = {STAINER: "stainer", COLOUR_TABLE: "table", "mean colour": "mean"}
 
 
 def title(stain: str, summary: Summary) -> str:
     """What the report is of."""
-    count = summary["specimens"]
+    count, simulated = summary["specimens"], len(summary["simulated"])
     which = "unseen " if summary["trained_on_too"] == [] else ""
-    return f"Virtual {stain}, judged on {count} {which}specimen{'s' * (count != 1)}"
+    kind = "simulated " if simulated == summary["pairs"] else ""
+    judged = f"Virtual {stain}, judged on {count} {which}{kind}specimen{'s' * (count != 1)}"
+    if simulated == summary["pairs"]:
+        return f"{judged} (phantom)"
+    return judged + (f", {simulated} of {summary['pairs']} sections simulated (phantom)" if simulated else "")
 
 
-def introduction(stain: str, um_per_px: float, trained_on: Sequence[str] | None, summary: Summary) -> list[str]:
-    """What was trained on what, and what it is judged by."""
+def introduction(
+    stain: str, um_per_px: float, trained_on: Sequence[str] | None, summary: Summary, *, phantoms: str | None = None
+) -> list[str]:
+    """What was trained on what, and what it is judged by; ``phantoms`` are the training specimens of the phantom."""
     learnt = "It learnt from paired sections"
     if trained_on:
         learnt = f"It learnt from {len(trained_on)} specimen{'s' * (len(trained_on) != 1)} ({', '.join(trained_on)})"
+    pairs = summary["pairs"]
+    made = f" Of these, {phantoms} are simulated (phantom)." if phantoms else ""
     return [
-        f"A network was trained to paint X-ray micro-CT as if the specimen had been cut, stained with {stain} and put "
-        f"under a microscope. {learnt} at {um_per_px:g} µm per pixel, and is judged here on {summary['pairs']} real "
-        f"section{'s' * (summary['pairs'] != 1)}. {unseen(summary)}"
+        f"A network was trained to predict the {stain} stain of a section from X-ray micro-CT. "
+        f"{learnt} at {um_per_px:g} µm per pixel.{made} It is judged here on {pairs} "
+        f"{truth(summary)} section{'s' * (pairs != 1)}. {unseen(summary)}"
+        + (f" {_origin(summary)}" if summary["simulated"] else "")
     ]
+
+
+def truth(summary: Summary) -> str:
+    """What the stain is called that the virtual one is compared with: real, simulated, or true where both occur."""
+    simulated = len(summary["simulated"])
+    return "real" if not simulated else "simulated" if simulated == summary["pairs"] else "true"
+
+
+def captions(simulated: Sequence[str]) -> dict[str, str]:
+    """Captions of a pair's pictures, by what of the pair was simulated."""
+    return {
+        "virtual": "Virtual stain",
+        "table": "Colour table, for comparison",
+        "error": "Difference of the virtual stain",
+        "table_error": "Difference of the colour table",
+        "ct": f"{PHANTOM} CT" if "CT" in simulated else "CT",
+        "real": f"{PHANTOM} stain" if "stain" in simulated else "Real stain",
+        "hero_ct": ("Simulated CT (phantom)" if "CT" in simulated else "CT") + ": input of the network",
+        "hero_real": "Simulated stain (phantom): computed, not seen in a microscope"
+        if "stain" in simulated
+        else "Real stain: seen in the microscope",
+    }
 
 
 def unseen(summary: Summary) -> str:
@@ -69,71 +103,68 @@ def metric_facts(metrics: Sequence[str], higher: Mapping[str, bool]) -> list[dic
 
 
 def state_of(summary: Summary) -> str:
-    """``good`` where the stainer beats the table in every metric, ``bad`` where in none, else ``mixed``."""
-    beaten = list(summary["beats_colour_table"].values())
-    return "good" if beaten and all(beaten) else "mixed" if any(beaten) else "bad"
+    """``good``: shown to be better in every metric; ``bad``: worse in every one; ``open``: nothing is shown; ``mixed``.
+
+    Two specimens are never ``good``, nor are specimens that were trained on.
+    """
+    known = list(summary["beats_colour_table"].values())
+    if known and all(known):
+        return "good" if summary["specimens"] >= FEW_SPECIMENS and summary["trained_on_too"] == [] else "mixed"
+    if known and all(value is False for value in known):
+        return "bad"
+    return "open" if all(value is None for value in known) else "mixed"
 
 
 def explanation(summary: Summary) -> str:
-    """Why the verdict is the question to ask, and how sure the answer is."""
-    text = (
-        "The colour table is the best picture that the CT's grey values alone can give. A network that does not "
-        "beat the table has learnt nothing. "
+    """Why the verdict is the question to ask, and what it rests on."""
+    count, pairs = summary["specimens"], summary["pairs"]
+    text = "The colour table gives each CT grey value the one colour that fits best. It knows nothing of shape. "
+    if count == 1:
+        return text + f"The {pairs} section{'s' * (pairs != 1)} shown here belong to one specimen."
+    return (
+        text + "A difference counts only where its 95 % interval over specimens excludes zero "
+        f"(Student's t of paired differences, {count} specimens, {pairs} sections)."
     )
-    gains = summary["gains"].get("colour table", {})
-    won = [m for m, g in gains.items() if g["mean"] is None or g["mean"] > 0]
-    clear = [m for m in won if gains[m]["low"] is not None and gains[m]["low"] > 0]
-    count = summary["specimens"]
-    if won and len(clear) == len(won):
-        text += f"The gain is clear of chance by its 95 % interval in {_listed([NAMES.get(m, m) for m in clear])}"
-    elif won:
-        unsure = [NAMES.get(m, m) for m in won if m not in clear]
-        text += f"The gain in {_listed(unsure)} may be chance: its 95 % interval includes zero or cannot be given"
-    else:
-        text += "Train longer, on more or better registered pairs, before using it for anything"
-    return text + f" ({count} held-out specimen{'s' * (count != 1)}, {summary['pairs']} sections)."
 
 
 def tiles(summary: Summary, higher: Mapping[str, bool]) -> list[dict[str, Any]]:
-    """The stainer's means, each with its gain over the colour table."""
-    gains = summary["gains"].get("colour table", {})
+    """The stainer's means, each with its gain over the colour table and whether the gain is more than chance."""
+    gains = summary["gains"].get(COLOUR_TABLE, {})
     made = []
     for metric in summary["metrics"]:
         gain = gains.get(metric)
-        table = summary["methods"].get("colour table", {}).get(metric, {}).get("mean")
-        better = bool(gain) and (gain["mean"] is None or gain["mean"] > 0)
-        told = ""
+        known = summary["beats_colour_table"].get(metric)
+        said = ""
         if gain:
-            word = ("higher" if higher.get(metric, True) else "lower") if better else "not better"
-            told = f"{word} than the colour table ({number(metric, table)})" if table is not None else word
+            table = number(metric, summary["methods"][COLOUR_TABLE][metric]["mean"])
+            judged = {True: "better", False: "worse", None: "the difference may be chance"}[known]
+            if summary["specimens"] == 1:
+                judged = "one specimen shows no difference"
+            if summary["without_contrast"]:
+                judged = "not judged"
+            said = f"colour table {table}: {judged}"
         name = f"{NAMES.get(metric, metric)}, {'higher' if higher.get(metric, True) else 'lower'} is better"
-        value = number(metric, summary["methods"]["stainer"][metric]["mean"])
-        made.append({"name": name, "value": value, "unit": UNITS.get(metric, ""), "gain": told, "better": better})
+        value = number(metric, summary["methods"][STAINER][metric]["mean"])
+        state = {True: "good", False: "bad", None: "open"}[known]
+        made.append({"name": name, "value": value, "unit": UNITS.get(metric, ""), "gain": said, "state": state})
     return made
 
 
-def score_rows(summary: Summary, higher: Mapping[str, bool]) -> list[dict[str, Any]]:
-    """A row for each method: means with intervals, the best of each metric marked."""
-    best = {}
-    for metric in summary["metrics"]:
-        sign = 1 if higher.get(metric, True) else -1
-        means = {m: spread[metric]["mean"] for m, spread in summary["methods"].items()}
-        best[metric] = max(means, key=lambda m: float("inf") if means[m] is None else sign * means[m])
+def score_rows(summary: Summary) -> list[dict[str, Any]]:
+    """A row for each method: means with intervals."""
     return [
         {
             "method": method,
             "style": _STYLES.get(method, "mean"),
-            "cells": [
-                {**_cell(metric, spread[metric]), "best": best[metric] == method} for metric in summary["metrics"]
-            ],
+            "cells": [_cell(metric, spread[metric]) for metric in summary["metrics"]],
         }
         for method, spread in summary["methods"].items()
     ]
 
 
 def gain_rows(summary: Summary) -> list[dict[str, Any]]:
-    """A row for the colour table: how much better the stainer is on the same sections."""
-    gains = summary["gains"].get("colour table")
+    """A row for the colour table: how much better the stainer is on the same specimens."""
+    gains = summary["gains"].get(COLOUR_TABLE)
     if not gains:
         return []
     cells = []
@@ -149,35 +180,46 @@ def warnings(
     summary: Summary, classes: Sequence[ColourClass], *, out_of_range: float, volume: Mapping[str, Any] | None
 ) -> list[str]:
     """What a reader has to be warned of, the gravest first."""
-    found = []
-    if state_of(summary) == "bad":
-        found.append("The stainer is no better than a table of grey values. Do not use it.")
+    found = [f"Pair {name}: {flaw}. Its scores mean nothing." for name, flaw in summary["without_contrast"].items()]
+    state = state_of(summary)
+    if state == "bad":
+        found.append("The stainer is worse than a table of grey values. Do not use it.")
+    elif state == "open":
+        found.append("Nothing shows that the stainer is better than a table of grey values. Do not rely on it.")
+    if summary["simulated"]:
+        found.append(_origin(summary))
     known = summary["trained_on_too"]
     if known is None:
-        found.append("The stainer does not say what it was trained on; the scored specimens may be among it.")
+        found.append("The stainer does not say what it was trained on. The scored specimens may be among it.")
     elif known:
         found.append(f"{_listed(known)} was trained on too: scores that include it are too good to be believed.")
-    if summary["specimens"] < 3:
+    if summary["specimens"] < FEW_SPECIMENS:
         count = "One specimen was" if summary["specimens"] == 1 else f"{summary['specimens']} specimens were"
-        found.append(f"Only {count.lower()} held out: the intervals are rough, and other specimens may do worse.")
-    far = {name: share for name, share in summary.get("out_of_range", {}).items() if share > out_of_range}
+        found.append(f"Only {count.lower()} held out. Other specimens may do worse.")
+    far = {name: share for name, share in summary["out_of_range"].items() if share > out_of_range}
     if far:
         shares = _listed([f"{share:.1%} of {name}" for name, share in sorted(far.items(), key=lambda item: -item[1])])
-        found.append(f"CT values that were never met in training make up {shares}; the colours there are a guess.")
+        found.append(f"CT values that were never met in training make up {shares}. The colours there are a guess.")
     if volume and volume.get("outside"):
         found.append(str(volume["outside"]))
-    overall = sum(c.share * c.errors["stainer"] for c in classes) / max(sum(c.share for c in classes), 1e-9)
-    off = [c for c in classes if c.errors["stainer"] > max(1.5 * overall, 2 * JUST_NOTICEABLE)]
+    overall = sum(c.share * c.errors[STAINER] for c in classes) / max(sum(c.share for c in classes), 1e-9)
+    off = [c for c in classes if c.errors[STAINER] > max(1.5 * overall, 2 * JUST_NOTICEABLE)]
+    kind = truth(summary)
     if off:
-        told = _listed([f"{c.name} ({c.share:.0%} of the pixels, ΔE {c.errors['stainer']:.1f})" for c in off])
-        found.append(f"Furthest off, against ΔE {overall:.1f} overall, it is where the real stain is {told}.")
-    behind = [c for c in classes if c.errors["stainer"] > 1.05 * c.errors.get("colour table", float("inf"))]
+        named = _listed([f"{c.name} ({c.share:.0%} of the pixels, ΔE {c.errors[STAINER]:.1f})" for c in off])
+        found.append(f"The error is largest where the {kind} stain is {named}. Over all pixels it is ΔE {overall:.1f}.")
+    behind = [c for c in classes if c.errors[STAINER] > 1.05 * c.errors.get(COLOUR_TABLE, float("inf"))]
     if behind:
-        told = _listed(
-            [f"{c.name} (ΔE {c.errors['colour table']:.1f} against {c.errors['stainer']:.1f})" for c in behind]
-        )
-        found.append(f"The colour table comes closer than the network where the real stain is {told}.")
+        named = _listed([f"{c.name} (ΔE {c.errors[COLOUR_TABLE]:.1f} against {c.errors[STAINER]:.1f})" for c in behind])
+        found.append(f"The colour table comes closer than the network where the {kind} stain is {named}.")
     return found
+
+
+def _origin(summary: Summary) -> str:
+    simulated, pairs = len(summary["simulated"]), summary["pairs"]
+    if simulated == pairs:
+        return "All sections are simulated by tomostain's phantom. These scores say nothing about real specimens."
+    return f"{simulated} of the {pairs} sections are simulated by tomostain's phantom: {_listed(summary['simulated'])}."
 
 
 def _cell(metric: str, spread: Mapping[str, Any]) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""From the scores of single pairs to what may be claimed: means over specimens, intervals, and a plain sentence.
+"""From the scores of single pairs to what may be claimed: means over specimens, intervals, and a plain verdict.
 
-Specimens, not images, are what a study has many of. Every mean is the mean over specimens of each specimen's mean, and
-every interval resamples specimens first and then the pairs within each (a two-stage bootstrap; Davison and Hinkley,
-"Bootstrap Methods and their Application", 1997, section 3.8). With one specimen it can only resample its pairs.
+Specimens, not images, are what a study has many of: the sections of one specimen are alike, so they count once. Every
+mean is the mean over specimens of each specimen's mean. Every interval is Student's t interval of these means, and of
+their paired differences where two methods are compared (Student, "The probable error of a mean", Biometrika, 1908). It
+keeps its level from two specimens on, where it is wide; a bootstrap of so few is far too narrow.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from scipy import stats
 
 from tomostain.scoring.baselines import COLOUR_TABLE
 from tomostain.scoring.metrics import HIGHER_IS_BETTER
 
 STAINER = "stainer"
 """The method that is judged; every other method is a baseline."""
+LEVEL = 0.95
+"""Confidence level of every interval. Each metric is judged by itself."""
+FEW_SPECIMENS = 3
+"""With fewer, nothing shows whether their scores are normally distributed, on which the interval rests."""
 
 
 @dataclass(frozen=True)
@@ -50,36 +55,29 @@ def specimen_means(scores: Sequence[Score]) -> list[Score]:
     ]
 
 
-def interval(groups: Sequence[Sequence[float]], *, resamples: int, seed: int, level: float = 0.95) -> dict[str, Any]:
-    """Mean over groups of their means, and its bootstrap interval: ``{"mean", "low", "high"}``.
+def interval(values: Sequence[float], *, level: float = LEVEL) -> dict[str, Any]:
+    """Mean of one value for each specimen, and Student's t interval: ``{"mean", "low", "high"}``.
 
-    ``groups`` are the values of each specimen's pairs. ``low`` and ``high`` are None where there is one value only, or
-    where a value is infinite.
+    ``low`` and ``high`` are None where there is one specimen, or a value that is infinite.
+
+    >>> {name: round(value, 2) for name, value in interval([1.0, 2.0, 3.0]).items()}
+    {'mean': 2.0, 'low': -0.48, 'high': 4.48}
     """
-    means = [float(np.mean(group)) for group in groups]
-    mean = float(np.mean(means))
-    if sum(len(group) for group in groups) < 2 or not math.isfinite(mean):
+    mean = float(np.mean(values))
+    if len(values) < 2 or not math.isfinite(mean):
         return {"mean": mean, "low": None, "high": None}
-    rng = np.random.default_rng(seed)
-    sizes = np.asarray([len(group) for group in groups])
-    table = np.zeros((len(groups), sizes.max()))
-    for row, group in zip(table, groups, strict=True):
-        row[: len(group)] = group
-    chosen = rng.integers(0, len(groups), size=(resamples, len(groups)))
-    within = rng.random((resamples, len(groups), sizes.max()))
-    drawn = table[chosen[..., None], np.floor(within * sizes[chosen][..., None]).astype(np.int64)]
-    counted = np.arange(sizes.max()) < sizes[chosen][..., None]
-    resampled: npt.NDArray[np.float64] = ((drawn * counted).sum(axis=-1) / sizes[chosen]).mean(axis=-1)
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    reach = float(stats.sem(values) * stats.t.ppf((1 + level) / 2, len(values) - 1))
+    return {"mean": mean, "low": mean - reach, "high": mean + reach}
 
 
-def summarise(scores: Sequence[Score], *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+def summarise(scores: Sequence[Score], *, without_contrast: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Everything that may be said of the scores.
 
     ``methods`` holds mean and interval of each method and metric. ``gains`` holds, for each baseline and metric, how
-    much better the stainer is on the same pairs (positive is better, whichever way the metric points), its interval,
-    and on how many pairs. ``beats_colour_table`` holds True for each metric whose mean gain is positive.
+    much better the stainer is on the same specimens (positive is better, whichever way the metric points), its
+    interval, and on how many pairs and specimens it is better. ``beats_colour_table`` holds for each metric True where
+    the whole interval lies above zero, False where it lies below, and None where chance may explain the difference.
+    ``without_contrast`` names the pairs whose pictures cannot be judged, and why; there is then no verdict.
 
     Raises
     ------
@@ -101,21 +99,21 @@ def summarise(scores: Sequence[Score], *, resamples: int = 2000, seed: int = 0) 
     def values(method: str, metric: str) -> list[list[float]]:
         return [[table[pair, method].values[metric] for pair in pairs] for pairs in by_specimen.values()]
 
-    spread = {
-        method: {m: interval(values(method, m), resamples=resamples, seed=seed) for m in metrics} for method in methods
-    }
+    spread = {method: {m: interval(_means(values(method, m))) for m in metrics} for method in methods}
     gains: dict[str, dict[str, Any]] = {}
-    for method in methods[1:] if methods[0] == STAINER else [m for m in methods if m != STAINER]:
+    for method in [m for m in methods if m != STAINER]:
         gains[method] = {}
         for metric in metrics:
             sign = 1.0 if HIGHER_IS_BETTER.get(metric, True) else -1.0
-            ours, theirs = values(STAINER, metric), values(method, metric)
-            gained = [
-                [sign * _minus(a, b) for a, b in zip(p, q, strict=True)] for p, q in zip(ours, theirs, strict=True)
-            ]
-            won = sum(gain > 0 for group in gained for gain in group)
-            gains[method][metric] = {**interval(gained, resamples=resamples, seed=seed), "pairs_won": won}
-    beaten = {metric: gain["mean"] > 0 for metric, gain in gains.get(COLOUR_TABLE, {}).items()}
+            both = zip(values(STAINER, metric), values(method, metric), strict=True)
+            gained = [[sign * _minus(a, b) for a, b in zip(ours, theirs, strict=True)] for ours, theirs in both]
+            gains[method][metric] = {
+                **interval(_means(gained)),
+                "pairs_won": sum(gain > 0 for group in gained for gain in group),
+                "specimens_won": sum(mean > 0 for mean in _means(gained)),
+            }
+    flaws = dict(without_contrast or {})
+    beaten = {metric: None if flaws else _decided(gain) for metric, gain in gains.get(COLOUR_TABLE, {}).items()}
     return {
         "metrics": metrics,
         "specimens": len(by_specimen),
@@ -123,26 +121,53 @@ def summarise(scores: Sequence[Score], *, resamples: int = 2000, seed: int = 0) 
         "methods": spread,
         "gains": gains,
         "beats_colour_table": beaten,
-        "verdict": verdict(beaten),
+        "without_contrast": flaws,
+        "verdict": verdict(beaten, specimens=len(by_specimen), without_contrast=flaws),
     }
 
 
-def verdict(beaten: Mapping[str, bool]) -> str:
-    """One plain sentence: whether the stainer beats the colour table."""
+def verdict(
+    beaten: Mapping[str, bool | None], *, specimens: int, without_contrast: Mapping[str, str] | None = None
+) -> str:
+    """What the scores show of the stainer against the colour table, in plain sentences; no more than the intervals."""
+    if without_contrast:
+        name, flaw = next(iter(without_contrast.items()))
+        more = f" (and {len(without_contrast) - 1} more)" if len(without_contrast) > 1 else ""
+        return f"No verdict: in pair {name}{more} {flaw}. Check that all CT volumes have the same scale of grey values."
     if not beaten:
+        return "No verdict: the stainer was not compared with the colour table."
+    if specimens == 1:
         return (
-            "The stainer was not compared with the colour look-up table, so nothing can be said of what it has learnt."
+            "No verdict: one specimen cannot show whether the stainer is better than the colour table. "
+            "Hold out three specimens or more."
         )
-    won = [metric.upper() for metric, beats in beaten.items() if beats]
-    lost = [metric.upper() for metric, beats in beaten.items() if not beats]
-    if not lost:
-        return f"The stainer beats the best colour look-up table in {_listed(won)}."
-    if not won:
-        return (
-            f"The stainer does not beat the best colour look-up table in {_listed(lost, 'or')}: it has learnt nothing "
-            "that the CT's grey value alone does not tell."
-        )
-    return f"The stainer beats the best colour look-up table in {_listed(won)}, but not in {_listed(lost, 'or')}."
+    better, worse, open_ = (
+        [metric.upper() for metric, known in beaten.items() if known is wanted] for wanted in (True, False, None)
+    )
+    said = []
+    if better:
+        said.append(f"The stainer is better than the colour table in {_listed(better)}.")
+    if worse:
+        said.append(f"{'It' if better else 'The stainer'} is worse than the colour table in {_listed(worse)}.")
+    if open_ and not said:
+        said.append(f"It is not shown that the stainer is better than the colour table in {_listed(open_, 'or')}.")
+    elif open_:
+        said.append(f"In {_listed(open_)} the difference may be chance.")
+    if specimens < FEW_SPECIMENS:
+        said.append(f"Only {specimens} specimens were held out, so this is a first sign and no proof.")
+    return " ".join(said)
+
+
+def _decided(gain: Mapping[str, Any]) -> bool | None:
+    """True or False where the interval of a gain excludes zero, None where it does not or is unknown."""
+    low, high = gain["low"], gain["high"]
+    if low is None or low <= 0 <= high:
+        return None
+    return bool(low > 0)
+
+
+def _means(groups: Sequence[Sequence[float]]) -> list[float]:
+    return [float(np.mean(group)) for group in groups]
 
 
 def _minus(a: float, b: float) -> float:

@@ -1,0 +1,115 @@
+"""Held-out pairs with what was painted for them, and the pictures of each that a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tomostain.pairs.pair import load_pair
+from tomostain.reporting.errors import Case, colour_difference, worst_regions
+from tomostain.reporting.pictures import error_map, grey, hatched, picture
+from tomostain.reporting.words import captions
+from tomostain.runs import progress
+from tomostain.scoring.baselines import COLOUR_TABLE
+from tomostain.scoring.evaluation import prediction_path
+from tomostain.scoring.scores import STAINER
+
+Window = tuple[float, float]
+"""CT values shown black and white."""
+
+
+def load_cases(names: Sequence[str], files: Sequence[Path], evaluation: Path, methods: Sequence[str]) -> list[Case]:
+    """The named pairs with what was painted for them, in the order of the names.
+
+    Raises
+    ------
+    ValueError
+        A pair is not there, or is not the one that the evaluation was made of.
+    """
+    loaded = {}
+    for file in progress(files, desc="report", unit="pair"):
+        pair = load_pair(file)
+        if pair.name not in names:
+            continue
+        painted = {}
+        for method in methods:
+            with Image.open(prediction_path(evaluation, pair.name, method)) as image:
+                painted[method] = np.asarray(image.convert("RGB"))
+            if painted[method].shape != pair.stain.shape:
+                raise ValueError(f"{file} is not the pair {pair.name} that {evaluation} was made of: its size differs")
+        y, x = pair.grid.spacing_um
+        loaded[pair.name] = Case(
+            pair.name,
+            pair.specimen,
+            pair.central_ct,
+            pair.stain,
+            painted,
+            {method: colour_difference(rgb, pair.stain) for method, rgb in painted.items()},
+            pair.weight > 0,
+            (y, x),
+            pair.inside,
+            pair.simulated,
+        )
+    missing = [name for name in names if name not in loaded]
+    if missing:
+        raise ValueError(
+            f"the pairs do not hold {', '.join(missing)}, which {evaluation} was made of; give the same folder"
+        )
+    return [loaded[name] for name in names]
+
+
+def case_pictures(case: Case, window: Window, top: float, *, lossless: bool) -> dict[str, Any]:
+    """The six pictures of a case with their captions; hatched where the CT volume ends, or the stain is not compared.
+
+    ``top`` is the colour difference shown brightest.
+    """
+    shown = {
+        **_triple(case, window, (slice(None), slice(None))),
+        "table": hatched(case.painted[COLOUR_TABLE], case.inside, opaque=True),
+        "error": error_map(case.errors[STAINER], case.mask, top=top),
+        "table_error": error_map(case.errors[COLOUR_TABLE], case.mask, top=top),
+    }
+    called = captions(case.simulated)
+    pictures: dict[str, Any] = {
+        name: picture(image, f"{called[name]} of {case.name}", spacing_um=case.spacing_um, lossless=lossless)
+        for name, image in shown.items()
+    }
+    means = {m: f"{float(case.errors[m][case.mask].mean()):.1f}" for m in (STAINER, COLOUR_TABLE)}
+    about = {"name": case.name, "specimen": case.specimen, "captions": called}
+    return pictures | about | {"mean_error": means[STAINER], "mean_table_error": means[COLOUR_TABLE]}
+
+
+def region_pictures(cases: Sequence[Case], window: Window, top: float, count: int) -> list[dict[str, Any]]:
+    """The regions where the stainer is furthest off, enlarged, worst first."""
+    named = {case.name: case for case in cases}
+    shown = []
+    for region in worst_regions(cases, STAINER, count=count):
+        case, (row, column), edge = named[region.case], region.corner_px, region.edge_px
+        part = (slice(row, row + edge), slice(column, column + edge))
+        images = _triple(case, window, part)
+        images |= {"error": error_map(case.errors[STAINER][part], case.mask[part], top=top)}
+        called = captions(case.simulated)
+        y_um, x_um = (n * s for n, s in zip((row, column), case.spacing_um, strict=True))
+        shown.append(
+            {
+                name: picture(image, f"{called[name]}, region of {case.name}", spacing_um=case.spacing_um)
+                for name, image in images.items()
+            }
+            | {"case": case.name, "mean_error": f"{region.error:.1f}", "captions": called}
+            | {"where": f"from {y_um:.0f} µm down and {x_um:.0f} µm right of the upper left corner"}
+        )
+    return shown
+
+
+def _triple(case: Case, window: Window, part: tuple[slice, slice]) -> dict[str, npt.NDArray[np.uint8]]:
+    inside = None if case.inside is None else case.inside[part]
+    return {
+        "ct": hatched(grey(case.ct[part], *window), inside, opaque=True),
+        "virtual": hatched(case.painted[STAINER][part], inside, opaque=True),
+        "real": hatched(case.real[part], case.mask[part]),
+    }

@@ -1,0 +1,165 @@
+"""An Evaluation: scores of a stainer and its baselines on held-out pairs, and what they show; saves and loads itself.
+
+On disk it is ``scores.csv`` (a row for each pair and method), ``specimens.csv`` (their means), ``summary.json`` (means
+over specimens, intervals, gains, the verdict) and ``predictions/PAIR.METHOD.png``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tomostain.io.tables import read_table, write_table
+from tomostain.runs import write_text_atomically
+from tomostain.scoring.baselines import COLOUR_TABLE
+from tomostain.scoring.metrics import HIGHER_IS_BETTER
+from tomostain.scoring.scores import Score, specimen_means, summarise
+
+SUMMARY, SCORES, SPECIMENS, PREDICTIONS = "summary.json", "scores.csv", "specimens.csv", "predictions"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a stainer reached on held-out pairs."""
+
+    scores: tuple[Score, ...]
+    summary: Mapping[str, Any]
+    """What ``summarise`` says of the scores, and: ``stain``; ``out_of_range`` (share of each pair's CT values that no
+    training pixel had); ``trained_on_too`` (scored specimens that were trained on; None: not recorded); ``left_out``
+    (pairs of training specimens); ``simulated`` (pairs of the phantom); ``lpips_net``."""
+
+    @classmethod
+    def of(
+        cls,
+        scores: Sequence[Score],
+        *,
+        stain: str,
+        trained_on: Sequence[str] | None,
+        out_of_range: Mapping[str, float],
+        without_contrast: Mapping[str, str],
+        simulated: Sequence[str],
+        left_out: Sequence[str] = (),
+        lpips_net: str | None = None,
+    ) -> Evaluation:
+        """Summarise scores, with everything that limits what they show said in the verdict."""
+        summary = summarise(scores, without_contrast=without_contrast)
+        both = None if trained_on is None else sorted({s.specimen for s in scores} & set(trained_on))
+        summary["verdict"] += _caution(both) + _origin(len(simulated), summary["pairs"])
+        summary |= {"trained_on_too": both, "out_of_range": dict(out_of_range), "left_out": list(left_out)}
+        summary |= {"simulated": list(simulated), "stain": stain, "lpips_net": lpips_net}
+        return cls(tuple(scores), _finite(summary))
+
+    @property
+    def verdict(self) -> str:
+        """What the scores show, in plain sentences."""
+        return str(self.summary["verdict"])
+
+    def save(self, folder: Path) -> Path:
+        """Write the two tables and, last, the summary."""
+        folder = Path(folder)
+        beyond = {name: f"{share:.6f}" for name, share in self.summary["out_of_range"].items()}
+        _write_table(folder / SCORES, self.scores, beyond)
+        _write_table(folder / SPECIMENS, specimen_means(self.scores), {})
+        write_text_atomically(folder / SUMMARY, json.dumps(self.summary, indent=1) + "\n")
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> Evaluation:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            The folder holds no evaluation.
+        ValueError
+            A file is damaged.
+        """
+        folder = Path(folder)
+        for name in (SUMMARY, SCORES):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} holds no {name}; `tomostain evaluate` writes it")
+        try:
+            summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+            scores = tuple(_score(row, summary["metrics"]) for _, row in read_table(folder / SCORES)[1])
+            if {s.pair for s in scores} != set(summary["out_of_range"]) or not isinstance(summary["verdict"], str):
+                raise ValueError("its tables and its summary are of different pairs")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            fault = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{folder} cannot be read as an evaluation ({fault}); evaluate again") from None
+        return cls(scores, {"simulated": [], "without_contrast": {}, **summary})
+
+    def describe(self) -> str:
+        """A table of means over specimens with their 95 % intervals, and the verdict."""
+        metrics, methods = self.summary["metrics"], self.summary["methods"]
+        gains = self.summary["gains"].get(COLOUR_TABLE)
+        head = ["mean over specimens", *(f"{m.upper()} ({_direction(m)} is better)" for m in metrics)]
+        rows = [[method, *(_cell(spread[m]) for m in metrics)] for method, spread in methods.items()]
+        rows += [["gain over the colour table", *(_cell(gains[m], sign="+") for m in metrics)]] if gains else []
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+        count, pairs = self.summary["specimens"], self.summary["pairs"]
+        of = f"{pairs} section{'s' * (pairs != 1)} of {count} specimen{'s' * (count != 1)}; 95 % intervals in brackets"
+        return "\n".join([of, *(line.rstrip() for line in lines), self.verdict])
+
+
+def prediction_path(folder: Path, pair: str, method: str) -> Path:
+    """The picture in an evaluation's folder that holds what ``method`` painted for ``pair``."""
+    return Path(folder) / PREDICTIONS / f"{pair}.{method.replace(' ', '_')}.png"
+
+
+def _caution(trained_on_too: Sequence[str] | None) -> str:
+    if trained_on_too is None:
+        return " Whether the stainer was trained on these specimens is not recorded."
+    if trained_on_too:
+        return f" It was trained on {', '.join(trained_on_too)}, so this says nothing about new specimens."
+    return ""
+
+
+def _origin(simulated: int, pairs: int) -> str:
+    if not simulated:
+        return ""
+    if simulated == pairs:
+        return " All sections are simulated (phantom); this says nothing about real specimens."
+    return f" {simulated} of the {pairs} sections are simulated (phantom)."
+
+
+def _direction(metric: str) -> str:
+    return "higher" if HIGHER_IS_BETTER.get(metric, True) else "lower"
+
+
+def _cell(spread: Mapping[str, Any], *, sign: str = "") -> str:
+    def number(value: float | None) -> str:
+        return "infinite" if value is None else f"{value:{sign}.4g}"
+
+    low, high = spread["low"], spread["high"]
+    return number(spread["mean"]) + ("" if low is None else f" [{number(low)}, {number(high)}]")
+
+
+def _score(row: Mapping[str, str], metrics: Sequence[str]) -> Score:
+    values = {metric: float(row[metric]) for metric in metrics}
+    return Score(row["specimen"], row["pair"], row["method"], values, int(row["pixels"]))
+
+
+def _write_table(path: Path, scores: Sequence[Score], beyond: Mapping[str, str]) -> None:
+    metrics = list(scores[0].values)
+    last = ["ct_out_of_range"] if beyond else []
+    columns = ["specimen", *(["pair"] if beyond else []), "method", *metrics, "pixels", *last]
+    rows = []
+    for s in scores:
+        pair = [s.pair] if beyond else []
+        values = [f"{s.values[metric]:.6f}" for metric in metrics]
+        rows.append([s.specimen, *pair, s.method, *values, s.pixels, *([beyond[s.pair]] if beyond else [])])
+    write_table(path, columns, rows)
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not have (a perfect PSNR is infinite)."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

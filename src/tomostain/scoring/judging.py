@@ -1,0 +1,175 @@
+"""Score a stainer and its baselines on the pairs of specimens it has not seen: pairs and methods in, Evaluation out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tomostain import runs
+from tomostain.pairs.pair import Pair, load_pair
+from tomostain.scoring.baselines import Range
+from tomostain.scoring.contrast import flaw_of
+from tomostain.scoring.evaluation import PREDICTIONS, Evaluation, prediction_path
+from tomostain.scoring.scores import STAINER, Score
+
+SCALE_TOLERANCE = 0.05
+"""Share by which a pair's pixel size may differ from the one the stainer was trained on."""
+
+Method = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
+"""CT (planes, y, x) in its own values -> colours (y, x, 3): the stainer, or a baseline."""
+Metric = Callable[..., Tensor]
+
+
+class CTWindow(Range, Protocol):
+    """The CT values that a stainer was trained on."""
+
+    def outside(self, values: npt.NDArray[Any]) -> float:
+        """The share of values that no training pixel had."""
+
+
+class Judged(Protocol):
+    """What must be known of a stainer to score it (``tomostain.learning.stainer.Stainer`` is one)."""
+
+    @property
+    def ct_range(self) -> CTWindow: ...
+    @property
+    def stain(self) -> str: ...
+    @property
+    def um_per_px(self) -> float: ...
+    @property
+    def planes(self) -> int: ...
+    @property
+    def history(self) -> Mapping[str, Any]: ...
+    def __call__(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]: ...
+
+
+def training_specimens(stainer: Judged) -> tuple[str, ...] | None:
+    """The specimens that a stainer was trained on; None where it does not say."""
+    known = stainer.history.get("specimens")
+    return None if known is None else tuple(str(name) for name in known)
+
+
+def held_out_pairs(
+    files: Sequence[Path], stainer: Judged, *, allow_training_specimens: bool = False
+) -> tuple[list[Path], list[str]]:
+    """The pairs to be scored, each fit for the stainer, and the names of those left out.
+
+    Raises
+    ------
+    ValueError
+        All pairs are of training specimens, two share a name, or one is not what the stainer was made for.
+    """
+    trained_on = training_specimens(stainer)
+    if trained_on is None and not allow_training_specimens:
+        raise ValueError(
+            "the stainer does not say which specimens it was trained on, so these pairs may be among them; "
+            "pass --allow-training-specimens if you know that they are not"
+        )
+    seen = () if allow_training_specimens else trained_on or ()
+    kept: dict[str, Path] = {}
+    left_out = []
+    for file in files:
+        pair = load_pair(file)
+        if pair.specimen in seen:
+            left_out.append(pair.name)
+            continue
+        if pair.name in kept:
+            raise ValueError(f"{kept[pair.name]} and {file} are both named {pair.name}; name each pair once")
+        _check_fit(pair, stainer)
+        kept[pair.name] = file
+    if not kept:
+        raise ValueError(
+            f"all {len(files)} pairs are of specimens that the stainer was trained on "
+            f"({', '.join(sorted(set(seen)))}); give pairs of other specimens, or train with --hold-out"
+        )
+    return list(kept.values()), left_out
+
+
+def judge(
+    files: Sequence[Path],
+    stainer: Judged,
+    baselines: Mapping[str, Method],
+    metrics: Mapping[str, Metric],
+    folder: Path,
+    *,
+    use_confidence: bool = True,
+    left_out: Sequence[str] = (),
+    lpips_net: str | None = None,
+) -> Evaluation:
+    """Stain each pair by each method, keep the pictures in ``folder``, and score them where the pair may be believed.
+
+    Raises
+    ------
+    ValueError
+        A metric cannot be computed on a pair.
+    """
+    (Path(folder) / PREDICTIONS).mkdir(parents=True, exist_ok=True)
+    scores: list[Score] = []
+    out_of_range: dict[str, float] = {}
+    flaws: dict[str, str] = {}
+    simulated = []
+    for file in runs.progress(files, desc="evaluate", unit="pair"):
+        pair = load_pair(file)
+        out_of_range[pair.name] = stainer.ct_range.outside(pair.central_ct[pair.mask])
+        if pair.simulated:
+            simulated.append(pair.name)
+        methods: dict[str, Method] = {STAINER: stainer, **baselines}
+        for name, method in methods.items():
+            painted = method(_planes(pair, stainer.planes))
+            Image.fromarray(painted).save(prediction_path(folder, pair.name, name))
+            scores.append(_score(pair, name, painted, metrics, use_confidence=use_confidence))
+            if name == STAINER:
+                there = pair.weight > 0
+                flaw = flaw_of(pair.central_ct[there], painted[there], pair.stain[there], stainer.ct_range)
+                flaws |= {pair.name: flaw} if flaw else {}
+    return Evaluation.of(
+        scores,
+        stain=stainer.stain,
+        trained_on=training_specimens(stainer),
+        out_of_range=out_of_range,
+        without_contrast=flaws,
+        simulated=simulated,
+        left_out=left_out,
+        lpips_net=lpips_net,
+    )
+
+
+def _check_fit(pair: Pair, stainer: Judged) -> None:
+    if pair.stain_name != stainer.stain:
+        raise ValueError(f"pair {pair.name} is stained with {pair.stain_name}, the stainer learnt {stainer.stain}")
+    if max(abs(edge / stainer.um_per_px - 1) for edge in pair.grid.spacing_um) > SCALE_TOLERANCE:
+        raise ValueError(
+            f"pair {pair.name} has pixels of {pair.grid.spacing_um[0]:g} um, the stainer learnt at "
+            f"{stainer.um_per_px:g} um; make the pair at that size"
+        )
+    if len(pair.ct) < stainer.planes:
+        raise ValueError(
+            f"pair {pair.name} has {len(pair.ct)} CT planes, the stainer needs {stainer.planes}; "
+            f"make it with `tomostain pair --planes {stainer.planes}`"
+        )
+
+
+def _planes(pair: Pair, planes: int) -> npt.NDArray[np.float32]:
+    first = (len(pair.ct) - planes) // 2
+    return pair.ct[first : first + planes]
+
+
+def _score(
+    pair: Pair, method: str, painted: npt.NDArray[np.uint8], metrics: Mapping[str, Metric], *, use_confidence: bool
+) -> Score:
+    weight = torch.from_numpy(pair.weight if use_confidence else pair.mask.astype(np.float32))
+    pred, target = (torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] for rgb in (painted, pair.stain))
+    values = {}
+    for name, metric in metrics.items():
+        try:
+            values[name] = metric(pred, target, data_range=255.0, mask=weight).item()
+        except ValueError as error:
+            raise ValueError(f"pair {pair.name} cannot be scored by {name}: {error}") from None
+    return Score(pair.specimen, pair.name, method, values, int((weight > 0).sum()))
