@@ -104,13 +104,13 @@ def test_skyscan_log_with_the_scan_alone_gives_its_pixel_size(skyscan):
 def test_skyscan_log_that_is_damaged_asks_for_the_voxel_size(skyscan):
     folder, _ = skyscan
     (folder / "bone__rec.log").write_text("Image Pixel Size (um)=eight\n")
-    with pytest.raises(ValueError, match=r"log is damaged .*pass --spacing-um z y x"):
+    with pytest.raises(ValueError, match=r"log states a pixel of .eight. um .*pass --spacing-um z y x"):
         read_volume(folder)
 
 
 def test_colour_pictures_are_no_slices(tmp_path):
-    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "s0.png")
-    with pytest.raises(ValueError, match=r"s0\.png holds colours \(RGB\)"):
+    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3)).save(tmp_path / "s0.png")
+    with pytest.raises(ValueError, match=r"s0\.png holds colours; .* save these as grey"):
         read_volume(tmp_path, **UNIT)
 
 

@@ -101,8 +101,8 @@ def test_reduced_copies_of_a_page_are_no_planes(tmp_path, grey):
 
 
 def test_colour_slices_are_no_ct(tmp_path):
-    tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((8, 9, 3), np.uint8), photometric="rgb")
-    with pytest.raises(ValueError, match=r"rgb\.tif holds colours"):
+    tifffile.imwrite(tmp_path / "rgb.tif", np.arange(216, dtype=np.uint8).reshape(8, 9, 3), photometric="rgb")
+    with pytest.raises(ValueError, match=r"rgb\.tif: page 0 holds colours"):
         read_volume(tmp_path / "rgb.tif", **UNIT)
 
 

@@ -208,6 +208,55 @@ class Turned:
         return np.ascontiguousarray(self.source.read(box[::-1]).T)
 
 
+@dataclass(frozen=True, eq=False)
+class Upright:
+    """Planes turned as their orientation tag says: transposed, then their rows, then their columns reversed."""
+
+    source: Source
+    transposed: bool
+    rows_reversed: bool
+    columns_reversed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        depth, *plane = self.source.shape
+        return (depth, *(plane[::-1] if self.transposed else plane))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.source.dtype
+
+    def read(self, box: Box) -> Array:
+        planes, *spans = box
+        turned = zip(spans, (self.rows_reversed, self.columns_reversed), self.shape[1:], strict=True)
+        rows, columns = ((n - b, n - a) if reverse else (a, b) for (a, b), reverse, n in turned)
+        values = self.source.read((planes, columns, rows) if self.transposed else (planes, rows, columns))
+        if self.transposed:
+            values = values.transpose(0, 2, 1)
+        steps = (-1 if reverse else 1 for reverse in (self.rows_reversed, self.columns_reversed))
+        return np.ascontiguousarray(values[(slice(None), *(slice(None, None, step) for step in steps))])
+
+
+_ORIENTATIONS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+"""TIFF 6.0, tag 274: what ``Upright`` does for each orientation but the first."""
+
+
+def upright(source: Source, orientation: int) -> tuple[Source, dict[str, str]]:
+    """A source as its orientation tag says it is to be seen, and what a Volume says about it."""
+    if orientation not in _ORIENTATIONS:
+        return source, {}
+    words = f"planes turned upright, as the file's orientation tag ({orientation}) says"
+    return Upright(source, *_ORIENTATIONS[orientation]), {"orientation": words}
+
+
 class Chunked:
     """A source stored in chunks that span several planes: the last ones read are kept, so none is decoded per plane.
 

@@ -19,8 +19,8 @@ class OmePlanes:
     spacing_um: tuple[float, float, float] | None
 
 
-def planes_of(xml: str | None, name: str, pages: int) -> OmePlanes:
-    """Which pages are the planes of an OME-TIFF's image.
+def planes_of(xml: str | None, name: str, pages: int, samples: int = 1) -> OmePlanes:
+    """Which pages, of so many samples a pixel, are the planes of an OME-TIFF's image.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def planes_of(xml: str | None, name: str, pages: int) -> OmePlanes:
     if pixels is None:
         raise VolumeError(f"{name} has broken OME metadata: no pixels are described; export it again")
     sizes = {axis: _whole(pixels.get(f"Size{axis}"), name) for axis in "ZCT"}
-    if sizes["C"] > 1 or sizes["T"] > 1:
+    if sizes["C"] > samples or sizes["T"] > 1:
         raise VolumeError(
             f"{name} holds {sizes['C']} channels and {sizes['T']} time points; export the one to be read as a file of "
             "its own"

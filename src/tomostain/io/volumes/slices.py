@@ -1,38 +1,53 @@
-"""A folder of slices, one picture a plane: TIFF, or PNG, BMP and JPEG; in natural order, whole, all alike.
-
-Beside a SkyScan / Bruker log the folder is what NRecon wrote: the log says the voxel size and which files are slices.
-"""
+"""A folder of slices, one picture a plane: TIFF, or PNG, BMP and JPEG; in natural order, whole, all alike."""
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 from PIL import Image
 
-from tomostain.images.geometry import Grid
+from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
 from tomostain.io.inside import inside_folder
-from tomostain.io.volumes.arrays import Array, Box, Flat, Windowed
-from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, one_line, spacing_of, told
-from tomostain.io.volumes.tiff import PageFacts, count_pages, facts_of, open_tiff, page_window
+from tomostain.io.tiff_window import window_of
+from tomostain.io.volumes import skyscan
+from tomostain.io.volumes.arrays import Array, Box, Flat, Windowed, upright
+from tomostain.io.volumes.calibration import AS_STORED, Calibration, calibration_of
+from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, spacing_of, told
+from tomostain.io.volumes.grey import check_grey, one_channel
+from tomostain.io.volumes.series import check_series, natural
+from tomostain.io.volumes.tiff import PageFacts, count_pages, facts_of, imagej_spacing, open_tiff
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
-_PILLOW_DTYPES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16, "I": np.int32}
-_PILLOW_DTYPES |= {"F": np.float32}  # type: ignore[dict-item]
-_LOG_BYTES = 2**20
+_KINDS = dict.fromkeys(TIFF_SUFFIXES, ".tif") | {".png": ".png", ".bmp": ".bmp", ".jpg": ".jpg", ".jpeg": ".jpg"}
+_MODES: dict[str, tuple[str, int]] = {
+    "L": ("u1", 1), "I;16": ("u2", 1), "I;16B": ("u2", 1), "I;16L": ("u2", 1), "I": ("i4", 1), "F": ("f4", 1),
+    "LA": ("u1", 2), "RGB": ("u1", 3), "RGBA": ("u1", 4),
+}  # fmt: skip
+"""Type and samples of Pillow's modes."""
+_PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
+"""Samples of PNG's colour types with more than one."""
+_EXIF_ORIENTATION = 274
 _TRIED, _QUICK_SECONDS = 16, 2e-3
 """Slices that are opened one by one before it is decided whether the disk is slow, and how long one may take."""
-_PIXEL_KEYS = ("pixel size (um)", "scaled image pixel size (um)", "image pixel size (um)")
-_NO_SLICE = re.compile(r"(_spr|_preview|_ir|_arc|~spr)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What a slice's file says before its values are read."""
+
+    plane: PageFacts
+    values: Calibration = AS_STORED
+    spacing_um: Vector | None = None
+    """Voxel size (z, y, x), where ImageJ wrote it."""
 
 
 class Slices:
@@ -59,18 +74,16 @@ class Slices:
                 flat = Flat(file, (1, *self._plane.shape), self._plane.dtype, begin)
                 return np.squeeze(flat.read(((0, 1), rows, columns)), axis=0)
             if file.suffix.lower() not in TIFF_SUFFIXES:
-                values = _picture(file)
-                self._check(file, PageFacts((values.shape[0], values.shape[1]), values.dtype, None))
-                part: Array = values[slice(*rows), slice(*columns)]
-                return part
+                self._check(file, _picture_facts(file))
+                return one_channel(_picture(file)[slice(*rows), slice(*columns)], file.name)
             with open_tiff(file) as tiff:
                 page = tiff.pages.first
                 self._check(file, facts_of(page, file.name))
-                return page_window(page, rows, columns)
+                return one_channel(window_of(page, rows, columns), file.name)
 
     def _check(self, file: Path, found: PageFacts) -> None:
-        if found.shape != self.shape[1:] or found.dtype.newbyteorder("=") != self.dtype.newbyteorder("="):
-            raise VolumeError(f"{file.name} has changed: {_alike(found)}, the other slices hold {_alike(self._plane)}")
+        if not found.alike(self._plane):
+            raise VolumeError(f"{file.name} has changed: it holds {found}, the other slices hold {self._plane}")
 
 
 def read_folder(path: Path, given: Given) -> Volume:
@@ -79,46 +92,48 @@ def read_folder(path: Path, given: Given) -> Volume:
     Raises
     ------
     VolumeError
-        No voxel size is stated or given, slices are missing or of mixed shape or type, or the values are colours; the
-        first bad file is named.
+        No voxel size is stated or given, files of several scans, slices that are missing or of mixed shape, type or
+        calibration, or the values are colours; the first bad file is named.
     """
     given.nothing_inside(path.name)
-    log = _skyscan_log(path)
+    log = skyscan.log_in(path)
     files = _pictures_in(path)
     if log is not None:
-        files = _skyscan_slices(files, log[0])
+        files = skyscan.slices_of(files, log[0])
     if not files:
         raise VolumeError(f"{path.name} holds no slices ({', '.join((*TIFF_SUFFIXES, *PICTURE_SUFFIXES))})")
-    _check_whole(path, files)
-    plane, values_at = _check_alike(files)
-    stated, about = None, {"format": "folder of slices"}
+    check_series(path.name, files)
+    slices = _look_at(files)
+    _check_alike(files, slices)
+    first = slices[0]
+    stated = first.spacing_um if all(one.spacing_um == first.spacing_um for one in slices) else None
+    found, about = "", {"format": "folder of slices"}
     if log is not None:
-        stated, about = _skyscan_spacing(path.name, log[1]), {"format": "SkyScan folder"} | _skyscan_words(log[1])
-    grid = Grid((len(files), *plane.shape), spacing_of(path.name, stated, given))
-    return Volume(
-        Windowed(Slices(tuple(files), plane, values_at), path.name, "slices"), grid, name=path.name, about=about
-    )
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key by which slice_2 comes before slice_10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name.lower())]
+        stated, found = skyscan.spacing_in(log[1])
+        about = {"format": "SkyScan folder"} | skyscan.words_of(log[1])
+    values_at = tuple(one.plane.values_at if one.plane.dtype == first.plane.dtype else None for one in slices)
+    source, turned = upright(Slices(tuple(files), first.plane, values_at), first.plane.orientation)
+    grid = Grid(source.shape, spacing_of(path.name, stated, given, found=found))
+    array = Windowed(source, path.name, "slices")
+    if first.plane.samples > 1:
+        check_grey(array)
+    about |= first.values.words() | turned
+    return Volume(first.values.of(array), grid, name=path.name, about=about)
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    """The files of the commonest picture suffix: .tif and .tiff count as one."""
-    found = [file for file in folder.iterdir() if not file.name.startswith(".")]
-    kinds = dict.fromkeys(TIFF_SUFFIXES, TIFF_SUFFIXES) | {
-        ".jpg": (".jpg", ".jpeg"),
-        ".jpeg": (".jpg", ".jpeg"),
-    }
-    tiffs = [file for file in found if file.suffix.lower() in TIFF_SUFFIXES]
-    pictures = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
-    chosen = tiffs if len(tiffs) >= len(pictures) else pictures
-    if not chosen:
+    """The files of the commonest kind of picture, in natural order."""
+    found: dict[str, list[Path]] = {}
+    for file in folder.iterdir():
+        if not file.name.startswith(".") and file.suffix.lower() in _KINDS:
+            found.setdefault(_KINDS[file.suffix.lower()], []).append(file)
+    if not found:
         return []
-    commonest = Counter(kinds.get(file.suffix.lower(), (file.suffix.lower(),)) for file in chosen).most_common(1)[0][0]
-    files = sorted((file for file in chosen if file.suffix.lower() in commonest), key=lambda file: natural(file.name))
+    kind, count = Counter({kind: len(files) for kind, files in sorted(found.items())}).most_common(1)[0]
+    rivals = [other for other, files in found.items() if len(files) == count and count > 1 and other != kind]
+    if rivals:
+        raise VolumeError(f"{folder.name} holds {count} files each of {kind} and {rivals[0]}; keep one kind a folder")
+    files = sorted(found[kind], key=lambda file: natural(file.name))
     for file in files:
         if not file.is_file():
             raise VolumeError(f"{folder.name}: {file.name} is no file; remove it, or copy the slice again")
@@ -128,65 +143,76 @@ def _pictures_in(folder: Path) -> list[Path]:
     return files
 
 
-def _check_whole(folder: Path, files: Sequence[Path]) -> None:
-    """Refuse a series with a gap: where the last number in the names jumps by more than it does at first."""
-    numbers = [re.findall(r"\d+", file.stem) for file in files]
-    if not all(numbers) or len(files) < 3:
-        return
-    last = [int(found[-1]) for found in numbers]
-    steps = [after - before for before, after in pairwise(last)]
-    usual = max(1, Counter(steps).most_common(1)[0][0])
-    for step, file in zip(steps, files[1:], strict=True):
-        if step > usual:
-            raise VolumeError(f"{folder.name}: slices are missing before {file.name}; add them or rename the rest")
-
-
-def _check_alike(files: Sequence[Path]) -> tuple[PageFacts, tuple[int | None, ...]]:
-    """What all slices are, and where the uncompressed values of each begin."""
+def _look_at(files: Sequence[Path]) -> list[Slice]:
+    """What every slice's file says."""
     begun = time.monotonic()
-    facts = [_slice_facts(file) for file in files[:_TRIED]]
+    slices = [_slice_of(file) for file in files[:_TRIED]]
     if time.monotonic() - begun < _TRIED * _QUICK_SECONDS:
-        facts += [_slice_facts(file) for file in files[_TRIED:]]
-    else:  # threads wait for a slow disk together; on a quick one they are in each other's way
-        with ThreadPoolExecutor(4) as pool:
-            facts += pool.map(_slice_facts, files[_TRIED:])
-    plane = facts[0]
-    values_at = []
-    for file, found in zip(files, facts, strict=True):
-        if found.shape != plane.shape or found.dtype.newbyteorder("=") != plane.dtype.newbyteorder("="):
-            raise VolumeError(f"{file.name} holds {_alike(found)}, but {files[0].name} holds {_alike(plane)}")
-        values_at.append(found.values_at if found.dtype == plane.dtype else None)
-    return plane, tuple(values_at)
+        return slices + [_slice_of(file) for file in files[_TRIED:]]
+    with ThreadPoolExecutor(4) as pool:  # threads wait for a slow disk together; on a quick one they hinder each other
+        return slices + list(pool.map(_slice_of, files[_TRIED:]))
 
 
-def _slice_facts(file: Path) -> PageFacts:
+def _check_alike(files: Sequence[Path], slices: Sequence[Slice]) -> None:
+    first = slices[0]
+    for file, one in zip(files, slices, strict=True):
+        if not one.plane.alike(first.plane):
+            raise VolumeError(f"{file.name} holds {one.plane}, but {files[0].name} holds {first.plane}")
+        if one.values != first.values:
+            raise VolumeError(
+                f"{file.name} is calibrated by {one.values.slope:g} x + {one.values.intercept:g}, but {files[0].name} "
+                f"by {first.values.slope:g} x + {first.values.intercept:g}; save them as one stack with one calibration"
+            )
+
+
+def _slice_of(file: Path) -> Slice:
     with told(file.name, "a slice"):
         if file.suffix.lower() not in TIFF_SUFFIXES:
-            with Image.open(file) as picture:
-                if picture.mode not in _PILLOW_DTYPES and not _is_grey_palette(picture):
-                    raise VolumeError(
-                        f"{file.name} holds colours ({picture.mode}); a CT slice has one grey value a pixel"
-                    )
-                dtype = np.dtype(_PILLOW_DTYPES.get(picture.mode, np.uint8))
-                shape = (picture.height, picture.width)
-                believable(file.name, shape, dtype, file.stat().st_size)
-                return PageFacts(shape, dtype, None)
+            return Slice(_picture_facts(file))
         pages = count_pages(file)
         if pages > 1:
             raise VolumeError(f"{file.name} holds {pages} pages; a folder of slices has one page a file")
         with open_tiff(file) as tiff:
-            return facts_of(tiff.pages.first, file.name)
+            page = tiff.pages.first
+            facts = facts_of(page, file.name)
+            return Slice(facts, calibration_of(tiff, page, file.name), imagej_spacing(tiff, page))
+
+
+def _picture_facts(file: Path) -> PageFacts:
+    """What the header of a PNG, BMP or JPEG says."""
+    deep = _deep_png(file)
+    with Image.open(file) as picture:
+        shape, orientation = (picture.height, picture.width), int(picture.getexif().get(_EXIF_ORIENTATION, 0))
+        if picture.mode not in _MODES and not _is_grey_palette(picture):
+            raise VolumeError(
+                f"{file.name} holds colours ({picture.mode}); a CT slice has one grey value a pixel, save it as grey"
+            )
+        code, samples = ("u2", deep) if deep else _MODES.get(picture.mode, ("u1", 1))
+    believable(file.name, (*shape, samples), np.dtype(code), file.stat().st_size)
+    return PageFacts(shape, np.dtype(code), None, samples, orientation)
 
 
 def _picture(file: Path) -> Array:
+    """The values (y, x, samples) of a PNG, BMP or JPEG."""
     with Image.open(file) as picture:
         if picture.format == "PNG":
             picture.verify()  # Pillow shows a PNG whose checksums are wrong as if nothing was
-    with Image.open(file) as picture:
-        believable(file.name, (picture.height, picture.width), np.dtype(np.uint8), file.stat().st_size)
-        values = np.asarray(picture.convert("L") if picture.mode == "P" else picture)
+    if _deep_png(file):
+        values: Array = imagecodecs.png_decode(file.read_bytes())
+    else:
+        with Image.open(file) as picture:
+            values = np.asarray(picture.convert("L") if picture.mode == "P" else picture)
     dtype_of(file.name, values.dtype)
-    return values
+    return values.reshape(*values.shape[:2], -1)
+
+
+def _deep_png(file: Path) -> int:
+    """The samples of a PNG of 16 bits and more than one sample, which Pillow would cut to 8 bits; else 0."""
+    with file.open("rb") as opened:
+        head = opened.read(26)
+    if len(head) < 26 or not head.startswith(b"\x89PNG") or head[24] != 16:
+        return 0
+    return _PNG_SAMPLES.get(head[25], 0)
 
 
 def _is_grey_palette(picture: Image.Image) -> bool:
@@ -195,65 +221,3 @@ def _is_grey_palette(picture: Image.Image) -> bool:
         return False
     entries = picture.getpalette("RGB") or []
     return entries == [level for grey in range(len(entries) // 3) for level in (grey,) * 3]
-
-
-def _alike(plane: PageFacts) -> str:
-    return f"{plane.dtype.newbyteorder('=')} {plane.shape}"
-
-
-def _skyscan_log(folder: Path) -> tuple[Path, dict[str, str]] | None:
-    """The log of a SkyScan folder and its entries, those of the reconstruction before those of the acquisition."""
-    logs = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".log" and file.is_file())
-    found = []
-    for log in logs:
-        entries = _log_entries(log)
-        if any(key in entries for key in _PIXEL_KEYS):
-            found.append((log, entries))
-    if len(found) > 1:
-        reconstructed = [pair for pair in found if pair[0].stem.lower().endswith("_rec")]
-        found = reconstructed if len(reconstructed) == 1 else found
-    if len(found) > 1:
-        names = ", ".join(log.name for log, _ in found[:3])
-        raise VolumeError(f"{folder.name} holds several SkyScan logs ({names}); keep one reconstruction a folder")
-    return found[0] if found else None
-
-
-def _log_entries(log: Path) -> dict[str, str]:
-    """The ``key=value`` lines of a log; a last line without its end was cut off."""
-    with log.open("rb") as file:
-        text = file.read(_LOG_BYTES).decode("latin-1")
-    entries: dict[str, str] = {}
-    for line in text.splitlines(keepends=True):
-        key, mark, value = line.partition("=")
-        if mark and line.endswith(("\n", "\r")):
-            entries[key.strip().lower()] = value.strip()
-    return entries
-
-
-def _skyscan_slices(files: Sequence[Path], log: Path) -> list[Path]:
-    """The slices among a SkyScan folder's pictures: numbered, named as the log is where any are; no previews."""
-    numbered = [file for file in files if re.search(r"\d$", file.stem) and not _NO_SLICE.search(file.stem)]
-    named = [file for file in numbered if re.fullmatch(re.escape(log.stem) + r"_?\d+", file.stem, re.IGNORECASE)]
-    if named:
-        return named
-    series = Counter(re.sub(r"\d+$", "", file.stem) for file in numbered).most_common(1)
-    return [file for file in numbered if series and re.sub(r"\d+$", "", file.stem) == series[0][0]]
-
-
-def _skyscan_spacing(name: str, entries: dict[str, str]) -> tuple[float, float, float]:
-    """Voxel size in um: the reconstruction's pixel size, and as many of it as there are sections between slices."""
-    key = next(key for key in _PIXEL_KEYS if key in entries)
-    try:
-        edge = float(entries[key])
-        step = int(entries.get("section to section step", "1"))
-    except ValueError as error:
-        raise VolumeError(f"{name}: its SkyScan log is damaged ({one_line(error)}); pass --spacing-um z y x") from None
-    if not (math.isfinite(edge) and edge > 0 and step > 0):
-        raise VolumeError(f"{name}: its SkyScan log states a pixel of {edge:g} um; pass --spacing-um z y x")
-    return edge * step, edge, edge
-
-
-def _skyscan_words(entries: dict[str, str]) -> dict[str, str]:
-    """How NRecon scaled attenuation to grey values, where the log says it."""
-    low, high = (entries.get(f"{end} for cs to image conversion") for end in ("minimum", "maximum"))
-    return {"units": f"grey values over attenuation {low} to {high} (NRecon)"} if low and high else {}

@@ -14,12 +14,16 @@ import tifffile
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
-from tomostain.io.units import um_per
-from tomostain.io.volumes.arrays import Array, Box, Flat, Held, Source, Windowed
+from tomostain.io.tiff_window import window_of
+from tomostain.io.units import number_of, um_per
+from tomostain.io.volumes.arrays import Array, Box, Flat, Held, Source, Windowed, upright
+from tomostain.io.volumes.calibration import calibration_of
 from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, spacing_of, told
+from tomostain.io.volumes.grey import check_grey, one_channel
 from tomostain.io.volumes.ome_xml import OmePlanes, planes_of
 
 KIND = "TIFF"
+_ORIENTATION = 274
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
@@ -32,6 +36,21 @@ class PageFacts:
     dtype: np.dtype[Any]
     values_at: int | None
     """Where uncompressed values begin, in bytes; None where strips or tiles must be decoded."""
+    samples: int = 1
+    """Values a pixel: 1, or 2 to 4 where grey values may be saved with alpha or as colours."""
+    orientation: int = 0
+    """TIFF's and EXIF's number for where the first row and column are shown: 1 for upper left, 0 for not stated."""
+
+    def alike(self, other: PageFacts) -> bool:
+        """Whether this can be a plane of the volume of which the other is the first; no orientation is the other's."""
+        same = (self.shape, self.samples) == (other.shape, other.samples)
+        same = same and self.orientation in (0, other.orientation or 1)
+        return same and self.dtype.newbyteorder("=") == other.dtype.newbyteorder("=")
+
+    def __str__(self) -> str:
+        colours = {1: "", 2: " with alpha", 3: " RGB", 4: " RGBA"}[self.samples]
+        turned = f", orientation {self.orientation}" if self.orientation > 1 else ""
+        return f"{self.dtype.newbyteorder('=')}{colours} {self.shape}{turned}"
 
 
 class Pages:
@@ -47,11 +66,15 @@ class Pages:
         with self._file.lock:
             tiff = self._file.get()
             if z1 - z0 == 1:
-                return page_window(tiff.pages[self._pages[z0]], rows, columns)[None]
+                return self._window(tiff, z0, rows, columns)[None]
             out = np.empty((z1 - z0, rows[1] - rows[0], columns[1] - columns[0]), self.dtype)
             for i, z in enumerate(range(z0, z1)):
-                out[i] = page_window(tiff.pages[self._pages[z]], rows, columns)
+                out[i] = self._window(tiff, z, rows, columns)
         return out
+
+    def _window(self, tiff: tifffile.TiffFile, z: int, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
+        index = self._pages[z]
+        return one_channel(window_of(tiff.pages[index], rows, columns), f"{self._path.name}: page {index}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Pages, (self._path, self._pages, self.shape[1:], self.dtype))
@@ -79,19 +102,25 @@ def read_tiff(path: Path, given: Given) -> Volume:
                 raise VolumeError(f"{path.name} holds no full page, only reduced ones")
             full, facts = [i for i, _ in known], [fact for _, fact in known]
             for i, (page, found) in enumerate(zip(full, facts, strict=True)):
-                if found.shape != facts[0].shape or found.dtype != facts[0].dtype:
+                if not found.alike(facts[0]):
                     raise VolumeError(
-                        f"{path.name}: page {page} holds {found.dtype.newbyteorder('=')} {found.shape}, but page "
-                        f"{full[0]} holds {facts[0].dtype.newbyteorder('=')} {facts[0].shape}; "
+                        f"{path.name}: page {page} holds {found}, but page {full[0]} holds {facts[0]}; "
                         f"save one stack alone (page {i} of {len(full)} is the first that differs)"
                     )
-            ome = planes_of(tiff.ome_metadata, path.name, len(full)) if tiff.is_ome else None
-            depth = _declared_depth(tiff, path.name) if ome is None else len(ome.order)
-            stated = ome.spacing_um if ome else _imagej_spacing(tiff, tiff.pages.first)
-        source = _source(path, full, facts, depth, ome)
+            ome = planes_of(tiff.ome_metadata, path.name, len(full), facts[0].samples) if tiff.is_ome else None
+            depth = _declared_depth(tiff, path.name, facts[0].samples) if ome is None else len(ome.order)
+            stated = ome.spacing_um if ome else imagej_spacing(tiff, tiff.pages.first)
+            values = calibration_of(tiff, tiff.pages.first, path.name)
+        source, turned = upright(_source(path, full, facts, depth, ome), facts[0].orientation)
+        if stated is not None and facts[0].orientation >= 5:
+            stated = (stated[0], stated[2], stated[1])
         grid = Grid(source.shape, spacing_of(path.name, stated, given))
         form = "OME-TIFF" if ome else "ImageJ TIFF" if stated else "TIFF"
-        return Volume(Windowed(source, path.name, KIND), grid, name=path.name, about={"format": form})
+        array = Windowed(source, path.name, KIND)
+        if facts[0].samples > 1:
+            check_grey(array)
+        about = {"format": form} | values.words() | turned
+        return Volume(values.of(array), grid, name=path.name, about=about)
 
 
 def open_tiff(path: Path) -> tifffile.TiffFile:
@@ -148,11 +177,13 @@ def facts_of(page: Any, name: str) -> PageFacts:
         Colours, an unknown type, or values that lie outside the file or could not be so many.
     """
     _check_tags(page, name)
-    shape = tuple(int(n) for n in page.shape)
-    if len(shape) != 2:
-        raise VolumeError(f"{name} holds colours or several samples {shape}; a CT volume has one grey value a voxel")
+    shape, samples = (int(page.imagelength), int(page.imagewidth)), _samples(page, name)
+    if min(shape) < 1 or int(page.imagedepth) != 1:
+        raise VolumeError(
+            f"{name} is damaged: page {page.index} is {shape[0]} x {shape[1]} x {page.imagedepth} px large"
+        )
     if page.photometric == 3:
-        raise VolumeError(f"{name} holds palette colours; save it as grey values")
+        raise VolumeError(f"{name} holds palette colours; save it as grey values (Fiji: Image > Type > 8-bit)")
     if int(page.photometric) not in set(tifffile.PHOTOMETRIC):
         raise VolumeError(f"{name} is damaged: page {page.index} has colours of kind {int(page.photometric)}, not grey")
     dtype = dtype_of(name, page.dtype if page.dtype is not None else np.dtype("V1"))
@@ -162,8 +193,9 @@ def facts_of(page: Any, name: str) -> PageFacts:
         raise VolumeError(f"{name} is truncated: page {page.index} lies beyond the file's end; copy it again")
     tile = (page.tilelength, page.tilewidth) if page.is_tiled else shape
     blocks = math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True)) if page.is_tiled else 1
-    believable(name, (blocks, *tile), dtype, sum(counts))
+    believable(name, (blocks, *tile, samples)[: 3 + (samples > 1)], dtype, sum(counts))
     strips = blocks if page.is_tiled else -(-shape[0] // min(page.rowsperstrip or shape[0], shape[0]))
+    strips *= samples if page.planarconfig == 2 else 1
     listed = max(
         (int(page.tags[tag].count) for tag in (273, 324) if hasattr(page, "tags") and tag in page.tags), default=0
     )
@@ -173,11 +205,22 @@ def facts_of(page: Any, name: str) -> PageFacts:
         raise VolumeError(
             f"{name} lacks values: page {page.index} has strips or tiles that are not stored; copy it again"
         )
-    plain = bool(page.is_final) and not page.is_tiled
+    plain = bool(page.is_final) and not page.is_tiled and samples == 1
     if plain and offsets[0] + math.prod(shape) * dtype.itemsize > end:
         raise VolumeError(f"{name} is truncated: page {page.index} lies beyond the file's end; copy it again")
     stored = dtype.newbyteorder(page.parent.byteorder)
-    return PageFacts((shape[0], shape[1]), stored, int(offsets[0]) if plain else None)
+    orientation = int(page.tags.valueof(_ORIENTATION, 0)) if hasattr(page, "tags") else 0
+    return PageFacts(shape, stored, int(offsets[0]) if plain else None, samples, orientation)
+
+
+def _samples(page: Any, name: str) -> int:
+    """Values a pixel of grey, grey with alpha, RGB or RGBA; refuses what is no picture of one grey value."""
+    samples, extra = int(page.samplesperpixel), len(page.extrasamples or ())
+    colours = samples - extra
+    alpha = extra == 0 or (extra == 1 and (colours == 3 or int(page.extrasamples[0]) in (1, 2)))
+    if colours not in (1, 3) or not alpha or page.planarconfig not in (1, 2):
+        raise VolumeError(f"{name} holds {samples} values a pixel; a CT volume has one grey value a voxel, save one")
+    return samples
 
 
 def _check_tags(page: Any, name: str) -> None:
@@ -190,44 +233,6 @@ def _check_tags(page: Any, name: str) -> None:
         entries = _number(tiff.filehandle, tiff.byteorder + ("Q" if tiff.is_bigtiff else "H"))
     if len(list(page.tags)) < entries:
         raise VolumeError(f"{name} is damaged: a tag of page {page.index} cannot be read; copy it again")
-
-
-def page_window(page: Any, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
-    """The values of some rows and columns (first, last + 1) of a page; decodes the strips and tiles they lie in."""
-    height, width = page.shape
-    if rows == (0, height) and columns == (0, width):
-        whole: Array = page.asarray()
-        return whole
-    out = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), page.dtype)
-    if page.is_tiled:
-        tall, wide = page.tilelength, page.tilewidth
-    else:
-        tall, wide = min(page.rowsperstrip, height), width
-    across = -(-width // wide)
-    wanted = [
-        row * across + column
-        for row in range(rows[0] // tall, -(-rows[1] // tall))
-        for column in range(columns[0] // wide, -(-columns[1] // wide))
-    ]
-    tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in (6, 7) else {}
-    blocks = page.parent.filehandle.read_segments(
-        [page.dataoffsets[i] for i in wanted], [page.databytecounts[i] for i in wanted], indices=wanted
-    )
-    for data, index in blocks:
-        segment, at, _ = page.decode(data, index, **tables)
-        if segment is not None:
-            _paste(out, segment[0, :, :, 0], (int(at[2]), int(at[3])), rows, columns)
-    return out
-
-
-def _paste(
-    out: Array, segment: Array, corner: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
-) -> None:
-    first = [max(at, span[0]) for at, span in zip(corner, (rows, columns), strict=True)]
-    last = [min(at + n, s[1]) for at, n, s in zip(corner, segment.shape, (rows, columns), strict=True)]
-    here = tuple(slice(a - span[0], b - span[0]) for a, b, span in zip(first, last, (rows, columns), strict=True))
-    there = tuple(slice(a - at, b - at) for a, b, at in zip(first, last, corner, strict=True))
-    out[here] = segment[there]
 
 
 def _source(path: Path, full: list[int], facts: list[PageFacts], depth: int, ome: OmePlanes | None) -> Source:
@@ -248,7 +253,7 @@ def _source(path: Path, full: list[int], facts: list[PageFacts], depth: int, ome
     return Pages(path, tuple(full[i] for i in order), first.shape, first.dtype)
 
 
-def _declared_depth(tiff: tifffile.TiffFile, name: str) -> int:
+def _declared_depth(tiff: tifffile.TiffFile, name: str, samples: int) -> int:
     """How many planes ImageJ or tifffile say that a file holds; 1 where they say nothing.
 
     Raises
@@ -267,20 +272,28 @@ def _declared_depth(tiff: tifffile.TiffFile, name: str) -> int:
         return max(int(about.get("slices", 1)), int(about.get("images", 1)))
     shaped = tiff.shaped_metadata or ()
     if len(shaped) == 1:
-        stack = [int(n) for n in shaped[0].get("shape", ())[:-2] if int(n) != 1]
+        stack = [int(n) for n in shaped[0].get("shape", ())[: -2 if samples == 1 else -3] if int(n) != 1]
         if len(stack) > 1:
             raise VolumeError(f"{name} holds a stack of {tuple(shaped[0]['shape'])}; save one volume z y x of it")
         return stack[0] if stack else 1
     return 1
 
 
-def _imagej_spacing(tiff: tifffile.TiffFile, page: Any) -> tuple[float, float, float] | None:
+def imagej_spacing(tiff: tifffile.TiffFile, page: Any) -> tuple[float, float, float] | None:
     """Voxel size (z, y, x) in um of an ImageJ stack that states all three, else None."""
     about: dict[str, Any] = tiff.imagej_metadata or {}
-    unit = um_per(about.get("unit", ""))
-    per_unit = [page.tags.valueof(tag) for tag in ("YResolution", "XResolution")]
-    if unit is None or "spacing" not in about or None in per_unit:
+    units = [um_per(about.get(f"{axis}unit", about.get("unit", ""))) for axis in "zyx"]
+    per_unit = [_ratio(page.tags.valueof(tag)) for tag in ("YResolution", "XResolution")]
+    z = number_of(about.get("spacing", ""))
+    if z is None or None in units or not all(per_unit):
         return None
-    y, x = (den / num * unit if num else 0.0 for num, den in per_unit)
-    z = abs(float(about["spacing"])) * unit
-    return (z, y, x) if min(z, y, x) > 0 else None
+    edges = [n * (unit or 0.0) for n, unit in zip((abs(z), *(1 / n for n in per_unit)), units, strict=True)]
+    return (edges[0], edges[1], edges[2]) if min(edges) > 0 else None
+
+
+def _ratio(value: Any) -> float:
+    try:
+        numerator, denominator = (float(n) for n in value)
+    except (TypeError, ValueError):
+        return 0.0
+    return numerator / denominator if denominator else 0.0
