@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from tomostain.io.contained import scanner
 from tomostain.io.contained.colours import ToSrgb
@@ -112,6 +112,16 @@ def test_a_profile_that_cannot_be_applied_is_said(tmp_path, rgb, icc, fault):
     with pytest.warns(UserWarning, match=rf"s\.tif embeds a colour profile that .*{fault}.* taken as sRGB"):
         slide = read_slide(tmp_path / "s.tif", pixel_um=1.0)
     np.testing.assert_array_equal(slide[:, :], rgb)
+
+
+def test_a_gamma_that_is_not_applied_is_said(tmp_path, rgb):
+    for gamma in (45455, 100000):
+        info = PngImagePlugin.PngInfo()
+        info.add(b"gAMA", struct.pack(">I", gamma))
+        Image.fromarray(rgb).save(tmp_path / f"{gamma}.png", pnginfo=info)
+    assert read_slide(tmp_path / "45455.png", pixel_um=1.0).about["notes"] == []
+    with pytest.warns(UserWarning, match=r"100000\.png states a gamma of 1 \(PNG gAMA\), which is not applied"):
+        read_slide(tmp_path / "100000.png", pixel_um=1.0)
 
 
 def test_a_converted_slide_is_srgb_and_says_so(tmp_path, rgb):

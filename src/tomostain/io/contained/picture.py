@@ -20,6 +20,8 @@ _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP")
 """What Pillow decodes without a change to its values; of others it silently makes 8 bits."""
 _JPEG = ("JPEG", "MPO")
 _ORIENTATION_TAG = 274
+_SAME_GAMMA = 0.02
+"""Share by which a PNG's gamma may differ from 1 / 2.2, which stands for sRGB."""
 _PALETTE, _WHITE_IS_ZERO = 3, 0
 Image.MAX_IMAGE_PIXELS = None  # MOST_PX is the limit, below
 
@@ -45,6 +47,7 @@ class Picture:
             stated = not (kind in _JPEG and picture.info.get("jfif_unit", 0) == 0 and "exif" not in picture.info)
             self.orientation = _orientation(picture, path)
             self.icc = picture.info.get("icc_profile")
+            gamma = None if self.icc else picture.info.get("gamma")
         what = {"PNG": "PNG pHYs"}.get(kind, "JPEG density" if kind in _JPEG else f"{kind} density")
         per_inch = (float(density[1]), float(density[0])) if density and stated else None
         self.about = {
@@ -53,6 +56,7 @@ class Picture:
             "levels": [[*shape, 1.0, 1.0]],
             "pixels_um": [s for s in [of_density(per_inch, what)] if s],
             "notes": [],
+            "doubts": [_other_gamma(gamma)] if gamma and abs(gamma * 2.2 - 1) > _SAME_GAMMA else [],
         }
         self._rgb: npt.NDArray[np.uint8] | None = None
 
@@ -89,6 +93,10 @@ def _opened(path: str) -> Any:
         raise ValueError(
             "it is no PNG, JPEG or BMP that can be decoded (12-bit JPEG among others cannot be); save it as 8-bit PNG"
         ) from None
+
+
+def _other_gamma(gamma: float) -> str:
+    return f"states a gamma of {gamma:.3g} (PNG gAMA), which is not applied; its colours are taken as sRGB"
 
 
 def _orientation(picture: Any, path: str) -> Any:

@@ -23,7 +23,7 @@ class ZeissSlide:
         box = self._file.total_bounding_rectangle_no_pyramid
         kind = self._file.get_channel_pixel_type(0)
         if kind != "Bgr24":
-            raise ValueError(f"its first channel is {kind}; a slide is 8-bit RGB (Bgr24)")
+            raise ValueError(f"its first channel is {kind}; a slide is 8-bit RGB (Bgr24): export it so")
         if min(box.w, box.h) < 1:
             raise ValueError(f"it is {box.h} x {box.w} px large, which is no image")
         self._corner = (box.y, box.x)
