@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import openslide
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 from pylibCZIrw import czi
 
 from fuzz.formats.common import PIXEL_UM, colours, slide
 from fuzz.formats.tiffs import _OWN, OME, no_doubts, png_bomb, whole_page
 from fuzz.judge import Format, Look, look
 from fuzz.mutations import Target
+from icc import wide_profile
 
 
 def write_tiled(path: Path, compression: str, **settings: Any) -> Path:
@@ -67,6 +69,49 @@ def strict_slide(path: Path) -> Look:
     if values.dtype != np.uint8 or values.ndim != 3:
         raise ValueError("not RGB")
     return look(values[..., :3], (y, x))
+
+
+def write_turned(folder: Path) -> Path:
+    """Stored turned, in a wide gamut: an orientation tag and a colour profile."""
+    tags = [(274, "H", 1, 6, True)]
+    return write_tiled(folder / "slide.tif", "zlib", extratags=tags, iccprofile=wide_profile())
+
+
+def strict_turned(path: Path) -> Look:
+    flat = strict_slide(path)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        stored = Image.fromarray(np.ascontiguousarray(whole_page(tiff, page)[..., :3]))
+        stored.getexif()[274] = int(page.tags.valueof(274, default=1))
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(page.iccprofile))
+    intent = ImageCms.Intent(ImageCms.getDefaultIntent(profile))
+    seen = ImageOps.exif_transpose(stored)
+    srgb = ImageCms.profileToProfile(seen, profile, ImageCms.createProfile("sRGB"), intent, "RGB")
+    edges = flat["spacing_um"]
+    return look(np.asarray(srgb), edges[::-1] if stored.size != seen.size else edges)
+
+
+def write_planes(folder: Path) -> Path:
+    with tifffile.TiffWriter(folder / "slide.ome.tif", ome=True) as out:
+        about = {"axes": "CYX", "PhysicalSizeX": PIXEL_UM, "PhysicalSizeY": PIXEL_UM}
+        names = {"Channel": {"Name": ["Red", "Green", "Blue"]}}
+        settings: dict[str, Any] = {"photometric": "minisblack", "tile": (128, 128), "compression": "zlib"}
+        planes = np.ascontiguousarray(np.moveaxis(colours(), -1, 0))
+        out.write(planes, subifds=1, metadata=about | names, **settings)
+        out.write(planes[:, ::2, ::2], subfiletype=1, metadata=None, **settings)
+    return folder / "slide.ome.tif"
+
+
+def strict_planes(path: Path) -> Look:
+    with no_doubts(), tifffile.TiffFile(path, _multifile=False) as tiff:
+        pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+        if [one["Name"] for one in pixels["Channel"]] != ["Red", "Green", "Blue"]:
+            raise ValueError("other names")
+        if pixels["TiffData"] != {"IFD": 0, "PlaneCount": 3} or pixels["SizeC"] != 3:
+            raise ValueError("other planes")
+        edges = [pixels[f"PhysicalSize{axis}"] for axis in "YX"]
+        planes = [whole_page(tiff, tiff.pages[i]) for i in range(3)]
+    return look(np.stack(planes, axis=-1), edges)
 
 
 def write_picture(path: Path, **settings: Any) -> Path:
@@ -174,6 +219,8 @@ SLIDES = {
     "slide-tiff-strips": Format(write_strips, slide(), strict_slide, _OWN),
     "slide-svs": Format(write_svs, slide(PIXEL_UM), strict_slide, _JPEG),
     "slide-ome": Format(write_ome, slide(), strict_ome, OME),
+    "slide-turned": Format(write_turned, slide(), strict_turned, _OWN),
+    "slide-planes": Format(write_planes, slide(), strict_planes, OME),
     "slide-philips": Format(write_philips, slide(), strict_openslide, _OWN),
     "slide-czi": Format(write_czi, slide(), strict_czi),
     "slide-png": Format(
