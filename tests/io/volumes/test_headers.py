@@ -3,11 +3,13 @@
 import gzip
 import tempfile
 
+import h5py
 import nibabel
 import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import zarr
 
 from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.spool import spool
@@ -53,7 +55,7 @@ def test_metaimage_origin_and_orientation_are_told(mha):
         (b"DimSize = 9 8 6", b"DimSize = 9 8", "needs 3 numbers as DimSize"),
         (b"MET_SHORT", b"MET_STRING", "type MET_STRING"),
         (b"NDims = 3", b"NDims = many", "whole number as NDims"),
-        (b"ElementSpacing = 0.01", b"ElementSpacing = nan ", "needs 3 numbers as ElementSpacing"),
+        (b"DimSize = 9 8 6", b"DimSize = 9 8 6.5", "needs 3 numbers as DimSize"),
         (b"ElementDataFile = LOCAL", b"ElementDataFile = ../secret", "outside its own folder"),
         (b"ElementDataFile = LOCAL", b"ElementDataFile = /etc/hostname", "outside its own folder"),
         (b"ElementDataFile = LOCAL", b"ElementDataFile = LIST", "several files"),
@@ -201,3 +203,103 @@ def test_absurd_voxel_sizes_are_challenged(mha):
     path = mha((b"ElementSpacing = 0.0", b"ElementSpacing = 1000000.0"))
     with pytest.raises(ValueError, match=r"a\.mha states a voxel of 30 x 20 x 1e\+09 um, which cannot be"):
         read_volume(path)
+
+
+@pytest.mark.parametrize(
+    "spacing", ["nan 0.02 0.03", "0 0 0", "1 1 1", "ten", "0.01 0.02", "0.01 0.01 1", "1e300 1 1", "0.01 -0.02 0.03"]
+)
+def test_the_users_voxel_size_wins_over_what_a_metaimage_states(mha, ct, spacing):
+    path = mha((b"ElementSpacing =", f"ElementSpacing = {spacing}\nWas =".encode()))
+    with pytest.raises(ValueError, match=r"a\.mha.*; pass --spacing-um z y x"):
+        read_volume(path)
+    volume = read_volume(path, spacing_um=(3, 2, 1))
+    assert volume.grid.spacing_um == (3.0, 2.0, 1.0)
+    np.testing.assert_array_equal(volume[:], ct)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Offset = 1 2 3", b"Offset = a b c"),
+        (b"Offset = 1 2 3", b"Offset = 1e300 nan 1"),
+        (b"TransformMatrix = 1", b"TransformMatrix = x"),
+    ],
+)
+def test_a_place_that_cannot_be_read_is_no_reason_to_refuse_a_volume(mha, old, new):
+    volume = read_volume(mha((old, new)))
+    assert volume.grid.spacing_um == (30.0, 20.0, 10.0)
+    if b"Offset" in old:
+        assert volume.grid.origin_um == (0.0, 0.0, 0.0)
+
+
+def test_metaimage_decimal_commas_units_and_scales_are_read(mha, ct):
+    volume = read_volume(
+        mha(
+            (b"ElementSpacing =", b"DistanceUnits = um\nElementSpacing = 10,5 20 30\nWas ="),
+            (
+                b"ElementType",
+                b"ElementToIntensityFunctionSlope = 0,5\nElementToIntensityFunctionOffset = -3\nElementType",
+            ),
+            (b"Offset = 1 2 3", b"Offset = 1000,5 2000 3000"),
+        )
+    )
+    assert volume.grid.spacing_um == (30.0, 20.0, 10.5)
+    assert volume.grid.origin_um == (3000.0, 2000.0, 1000.5)
+    np.testing.assert_allclose(volume[:], ct * 0.5 - 3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("xyzt_units", 5), ("pixdim", [1, np.nan, 1, 1, 1, 1, 1, 1]), ("pixdim", [1, 0, 0, 0, 1, 1, 1, 1])],
+)
+def test_the_users_voxel_size_wins_over_what_a_nifti_states(tmp_path, ct, field, value):
+    image = nibabel.Nifti1Image(ct.T, np.diag([2.0, 2, 2, 1]))
+    nibabel.save(image, tmp_path / "a.nii")
+    header = nibabel.load(tmp_path / "a.nii").header.copy()
+    header[field], header["vox_offset"] = value, 352
+    raw = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + raw[348:])
+    with pytest.raises(ValueError, match=r"a\.nii.*; pass --spacing-um z y x"):
+        read_volume(tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii", **UNIT)[:], ct)
+
+
+def test_a_nifti_of_one_micron_is_believed_and_a_bad_quaternion_is_no_fault(tmp_path, ct):
+    image = nibabel.Nifti1Image(ct.T, np.eye(4))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "a.nii")
+    header = nibabel.load(tmp_path / "a.nii").header.copy()
+    header["sform_code"], header["qform_code"], header["quatern_b"] = 0, 1, 7.0
+    header["vox_offset"] = 352
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + (tmp_path / "a.nii").read_bytes()[348:])
+    volume = read_volume(tmp_path / "a.nii")
+    assert volume.grid.spacing_um == (1.0, 1.0, 1.0)
+    assert volume.about["orientation"] == "not stated"
+
+
+@pytest.mark.parametrize(
+    ("edges", "asked"),
+    [
+        ((1000, 1000, 1000), True),
+        ((1000, 10, 10), True),
+        ((1000, 300, 300), False),
+        ((10, 10, 20), False),
+        ((1, 1, 1), False),
+    ],
+)
+def test_one_millimetre_is_asked_about_in_every_format(tmp_path, ct, edges, asked):
+    """Programs write it along the axes whose size they do not know."""
+    zarr.create_array(tmp_path / "a.zarr", data=ct).attrs["element_size_um"] = list(edges)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["ct"] = ct
+        file["ct"].attrs["element_size_um"] = edges
+    image = sitk.GetImageFromArray(ct)
+    image.SetSpacing([edge / 1000 for edge in edges[::-1]])
+    for name in ("a.mha", "a.nrrd", "a.nii"):
+        sitk.WriteImage(image, str(tmp_path / name))
+    for name in ("a.zarr", "a.h5", "a.mha", "a.nrrd", "a.nii"):
+        if asked:
+            with pytest.raises(ValueError, match=r"which programs write when they know none; pass --spacing-um z y x"):
+                read_volume(tmp_path / name)
+        else:
+            assert read_volume(tmp_path / name).grid.spacing_um == edges

@@ -88,7 +88,7 @@ def read_hdf5(path: Path, given: Given) -> Volume:
             refuse_projections(name, why_projections(node, data))
             axes = _axes_of(name, data)
             _check(name, data, node, path)
-            stated, seen = _stated_spacing(data, node, axes)
+            stated, seen = (None, "") if given.spacing_um else _stated_spacing(data, node, axes)
             source = _source(name, data, node, axes)
             scale = scale_of(name, node, data)
         grid = Grid(source.shape, spacing_of(name, stated, given, found=seen))

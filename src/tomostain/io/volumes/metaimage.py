@@ -11,13 +11,15 @@ import numpy as np
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
 from tomostain.io.inside import inside_folder
-from tomostain.io.units import UM_PER_MM
+from tomostain.io.units import UM_PER_MM, number_of, um_per
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
-from tomostain.io.volumes.given import Given, VolumeError, shape_of, spacing_of, told
+from tomostain.io.volumes.given import Given, VolumeError, origin_of, shape_of, spacing_of, told
 from tomostain.io.volumes.spool import Spooled, inflated
+from tomostain.io.volumes.stated_values import stated_scale
 
 KIND = "MetaImage"
 _HEADER_BYTES = 2**16
+_SCALE = {"ElementToIntensityFunctionSlope": "slope", "ElementToIntensityFunctionOffset": "intercept"}
 _TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -35,7 +37,8 @@ _TYPES = {
 def read_metaimage(path: Path, given: Given) -> Volume:
     """Open a MetaImage file as a lazy Volume; a two-dimensional one is a volume of one plane.
 
-    Lengths are millimetres, as in ITK, whose format it is. Where the axes point is told, not applied.
+    Lengths are millimetres, as in ITK, whose format it is, or in its DistanceUnits. Where the axes point is reported,
+    not applied.
 
     Raises
     ------
@@ -46,10 +49,10 @@ def read_metaimage(path: Path, given: Given) -> Volume:
     with told(path.name, KIND):
         fields, end = _fields(path)
         n = _whole(fields, "NDims", path.name)
-        sizes = _numbers(fields, "DimSize", n, path.name)
+        sizes = _sizes(fields, n, path.name)
         if n < 2 or any(size != 1 for size in sizes[3:]):
-            raise VolumeError(f"{path.name} has a shape of {tuple(int(s) for s in sizes)}; save one volume of it")
-        shape = shape_of(path.name, [int(size) for size in [*sizes[:3], 1][:3][::-1]])
+            raise VolumeError(f"{path.name} has a shape of {tuple(sizes)}; save one volume of it")
+        shape = shape_of(path.name, [*sizes[:3], 1][:3][::-1])
         if _whole(fields, "ElementNumberOfChannels", path.name, 1) != 1:
             raise VolumeError(f"{path.name} holds several values a voxel; a CT volume has one grey value")
         kind = fields.get("ElementType", "").upper()
@@ -73,11 +76,12 @@ def read_metaimage(path: Path, given: Given) -> Volume:
             if missing > 0 or begin < 0:
                 raise VolumeError(f"{file.name} ends {max(missing, -begin)} bytes too early; copy or export it again")
             source = Flat(file, shape, dtype, begin)
-        grid = Grid(
-            shape, spacing_of(path.name, _stated(path.name, fields, n, given), given), _origin(fields, n, path.name)
-        )
-        about = {"format": "MetaImage", "orientation": _orientation(fields, n, path.name)}
-        return Volume(Windowed(source, path.name, KIND), grid, name=path.name, about=about)
+        edges, words = _stated(fields, n)
+        grid = Grid(shape, spacing_of(path.name, edges, given, found=words), origin_of(_origin(fields, n)))
+        scale = stated_scale(path.name, {new: fields[key] for key, new in _SCALE.items() if key in fields})
+        array, units = scale.applied(Windowed(source, path.name, KIND))
+        about = {"format": "MetaImage", "orientation": _orientation(fields, n)} | units
+        return Volume(array, grid, name=path.name, about=about)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:
@@ -108,46 +112,52 @@ def _values_file(path: Path, fields: Mapping[str, str], end: int) -> tuple[Path,
     return file, skip
 
 
-def _stated(name: str, fields: Mapping[str, str], n: int, given: Given) -> Vector | None:
+def _stated(fields: Mapping[str, str], n: int) -> tuple[Vector | None, str]:
+    """The voxel size (z, y, x) in um, or in words why what is stated is none."""
     key = next((key for key in ("ElementSpacing", "ElementSize") if key in fields), None)
-    if key is None or given.spacing_um is not None:
-        return None
-    edges = _numbers(fields, key, n, name)[:3]
-    x, y, z = edges if n > 2 else (*edges, max(edges))  # one plane is as thick as its longer edge
-    return z * UM_PER_MM, y * UM_PER_MM, x * UM_PER_MM
+    edges = _numbers(fields, key, n)
+    if key is None or edges is None:
+        return None, f"it states {key} = {fields[key]}" if key else ""
+    x, y, z = edges[:3] if n > 2 else (*edges, max(edges))  # one plane is as thick as its longer edge
+    unit = um_per(fields.get("DistanceUnits", "")) or UM_PER_MM
+    return (z * unit, y * unit, x * unit), ""
 
 
-def _matrix(fields: Mapping[str, str], n: int, name: str) -> list[float] | None:
+def _matrix(fields: Mapping[str, str], n: int) -> list[float] | None:
     key = next((key for key in ("TransformMatrix", "Orientation", "Rotation") if key in fields), None)
-    return None if key is None else _numbers(fields, key, n * n, name)
+    return _numbers(fields, key, n * n)
 
 
-def _origin(fields: Mapping[str, str], n: int, name: str) -> tuple[float, ...]:
+def _origin(fields: Mapping[str, str], n: int) -> Vector:
     """Centre of the first voxel (z, y, x) in um; zero where the axes are not the world's own."""
     key = next((key for key in ("Offset", "Position", "Origin") if key in fields), None)
-    identity = [float(i == j) for i in range(n) for j in range(n)]
-    if key is None or n != 3 or (_matrix(fields, n, name) or identity) != identity:
-        return ()
-    origin = _numbers(fields, key, 3, name)
-    return tuple(edge * UM_PER_MM for edge in origin[::-1]) if all(math.isfinite(o) for o in origin) else ()
+    origin, identity = _numbers(fields, key, 3), [float(i == j) for i in range(n) for j in range(n)]
+    if origin is None or n != 3 or (_matrix(fields, n) or identity) != identity:
+        return 0.0, 0.0, 0.0
+    unit = um_per(fields.get("DistanceUnits", "")) or UM_PER_MM
+    return origin[2] * unit, origin[1] * unit, origin[0] * unit
 
 
-def _orientation(fields: Mapping[str, str], n: int, name: str) -> str:
+def _orientation(fields: Mapping[str, str], n: int) -> str:
     """Where the axes point: the anatomical letters and the matrix, as the header has them."""
-    matrix = _matrix(fields, n, name)
-    told_ = [f"x y z to {fields['AnatomicalOrientation']}"] if "AnatomicalOrientation" in fields else []
-    told_ += [f"matrix {' '.join(f'{number:g}' for number in matrix)}"] if matrix else []
-    return ", ".join(told_) or "not stated"
+    matrix = _matrix(fields, n)
+    words = [f"x y z to {fields['AnatomicalOrientation']}"] if "AnatomicalOrientation" in fields else []
+    words += [f"matrix {' '.join(f'{number:g}' for number in matrix)}"] if matrix else []
+    return ", ".join(words) or "not stated"
 
 
-def _numbers(fields: Mapping[str, str], key: str, count: int, name: str) -> list[float]:
-    try:
-        numbers = [float(text) for text in fields[key].split()]
-    except (KeyError, ValueError):
-        numbers = []
-    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise VolumeError(f"{name} needs {count} numbers as {key}, not {fields.get(key, 'none')!r}; it is damaged")
-    return numbers
+def _numbers(fields: Mapping[str, str], key: str | None, count: int) -> list[float] | None:
+    """So many numbers of a field; None where they are not there or cannot be read."""
+    numbers = [number_of(text) for text in fields.get(key or "", "").split()]
+    known = [number for number in numbers if number is not None]
+    return known if len(known) == len(numbers) == count else None
+
+
+def _sizes(fields: Mapping[str, str], n: int, name: str) -> list[int]:
+    words = fields.get("DimSize", "").split()
+    if len(words) != n or not all(word.isdigit() and len(word) < 18 for word in words):
+        raise VolumeError(f"{name} needs {n} numbers as DimSize, not {fields.get('DimSize', 'none')!r}; it is damaged")
+    return [int(word) for word in words]
 
 
 def _whole(fields: Mapping[str, str], key: str, name: str, default: int | None = None) -> int:
@@ -160,4 +170,4 @@ def _whole(fields: Mapping[str, str], key: str, name: str, default: int | None =
 
 
 def _true(fields: Mapping[str, str], key: str) -> bool:
-    return fields.get(key, "False").lower() in ("true", "1")
+    return fields.get(key, "False").lower().startswith(("t", "1"))

@@ -28,8 +28,8 @@ nibabel: Any = _nibabel
 
 KIND = "NIfTI"
 _HEADER_BYTES = 540
-_UM = {"mm": UM_PER_MM, "micron": 1.0, "meter": 1e6, "unknown": UM_PER_MM}
-"""What every NIfTI program reads a header without a unit as: millimetres."""
+_UM = {0: UM_PER_MM, 1: 1e6, 2: UM_PER_MM, 3: 1.0}
+"""Micrometres by the code of the unit in ``xyzt_units``; without one every program reads millimetres."""
 
 
 def read_nifti(path: Path, given: Given) -> Volume:
@@ -102,7 +102,7 @@ def _calibration(header: Any) -> tuple[float, float]:
 def _stated(header: Any) -> Vector | None:
     # A single's shortest decimal is what was meant: 0.003, not 0.003000000026.
     x, y, z = (abs(float(str(n))) for n in np.asarray(header["pixdim"])[1:4])
-    unit = _UM.get(str(header.get_xyzt_units()[0]))
+    unit = _UM.get(int(header["xyzt_units"]) & 7)
     return None if unit is None or not min(x, y, z) > 0 else (z * unit, y * unit, x * unit)
 
 
@@ -110,8 +110,11 @@ def _orientation(header: Any) -> str:
     """Where the axes point by the header's affine, told and not applied."""
     if not int(header["sform_code"]) and not int(header["qform_code"]):
         return "not stated"
-    affine = header.get_best_affine()
+    try:
+        affine = header.get_best_affine()
+        x, y, z = nibabel.aff2axcodes(affine)
+    except (ValueError, np.linalg.LinAlgError, nibabel.spatialimages.HeaderDataError):
+        return "not stated"
     if not np.isfinite(affine).all():
         return "not stated"
-    x, y, z = nibabel.aff2axcodes(affine)
     return f"z to {z or '?'}, y to {y or '?'}, x to {x or '?'} (R right, A anterior, S superior)"

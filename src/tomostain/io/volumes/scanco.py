@@ -16,8 +16,9 @@ import numpy as np
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Calibrated, LazyArray, Volume
+from tomostain.io.units import number_of
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
-from tomostain.io.volumes.given import Given, VolumeError, shape_of, spacing_of, told
+from tomostain.io.volumes.given import Given, VolumeError, origin_of, shape_of, spacing_of, told
 from tomostain.io.volumes.spool import Spooled
 
 _ISQ_MAGIC = b"CTDATA-HEADER_V1"
@@ -112,7 +113,7 @@ def read_aim(path: Path, given: Given) -> Volume:
         if aim.log.get("density: slope") and aim.log.get("density: unit"):
             slope, intercept = aim.log["density: slope"], aim.log.get("density: intercept", "0")
             about["density"] = f"{slope} x attenuation + {intercept} {aim.log['density: unit']}"
-        grid = Grid(aim.shape, spacing_of(path.name, aim.spacing_um, given), aim.origin_um)
+        grid = Grid(aim.shape, spacing_of(path.name, aim.spacing_um, given), origin_of(aim.origin_um))
         return Volume(array, grid, name=path.name, about=about)
 
 
@@ -175,10 +176,8 @@ def _log(raw: bytes) -> dict[str, str]:
 
 
 def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    number = number_of(text)
+    return math.nan if number is None else number
 
 
 def _runs(path: Path, aim: _Aim) -> Iterator[bytes]:

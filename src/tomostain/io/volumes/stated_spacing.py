@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tomostain.images.geometry import Vector
-from tomostain.io.units import um_per
+from tomostain.io.units import number_of, um_per
 
 _NAMES = ("voxel_size", "pixel_size", "voxelsize", "pixelsize")
 _SUFFIXES = ("um", "mm", "nm", "cm", "m")
@@ -136,6 +136,10 @@ def _own_names(group: Any) -> list[str]:
 
 
 def _numbers(value: Any) -> list[float] | None:
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, str):
+        value = [number_of(word) for word in value.split()]
     try:
         numbers = np.asarray(value, dtype=np.float64).ravel()
     except (TypeError, ValueError):

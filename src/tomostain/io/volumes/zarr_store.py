@@ -193,7 +193,7 @@ def _plain(path: Path, chosen: Choice, name: str, given: Given) -> Volume:
         raise VolumeError(
             f"{name} has a shape of {array.shape}; a volume has three axes z y x: save the one to be read"
         )
-    stated, seen = agreed(*of_attributes(chosen.attributes))
+    stated, seen = (None, "") if given.spacing_um else agreed(*of_attributes(chosen.attributes))
     spacing = spacing_of(name, stated, given, found=seen)
     grid = Grid(shape_of(name, array.shape[lead:]), spacing)
     about = {"format": f"Zarr v{array.metadata.zarr_format} array"}
