@@ -85,7 +85,7 @@ def test_switched_off_deformation_is_off(tmp_path):
         ({"damage": -1.0}, "damage"),
         ({"seed": -1}, "seed"),
         ({"stain": "toluidin blue"}, "toluidine blue"),
-        ({"size": (0, 64, 64)}, "at least one pixel"),
+        ({"size": (0, 64, 64)}, "size must be at least 1"),
         ({"energy_kev": 0.0}, "energy_kev"),
     ],
 )

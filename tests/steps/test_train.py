@@ -137,7 +137,7 @@ def test_pairs_that_do_not_belong_together_are_refused_before_any_work(folder, t
         ({"net": "resnt"}, "did you mean 'resnet'"),
         ({"weights": ("pared=3",)}, "did you mean 'paired'"),
         ({"patch_px": 34}, "multiple of the network's stride 4"),
-        ({"scale": 0.5}, "scale is the largest factor"),
+        ({"scale": 0.5}, "scale must be at least 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_any_work(folder, tmp_path, changes, message):
@@ -150,8 +150,8 @@ def test_settings_that_do_not_fit_are_refused_before_any_work(folder, tmp_path, 
     ("changes", "message"),
     [
         ({"steps": 0}, "steps must be at least 1"),
-        ({"lr": 0.0}, "lr must be positive"),
-        ({"decay_from": 2.0}, "decay_from must lie in"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"decay_from": 2.0}, "decay_from must be at least 0 and at most 1"),
         ({"fold": 4}, "fold must lie in 0 .. 3"),
         ({"fold": 1, "hold_out": ("S0",)}, "not both"),
         ({"ct_percentiles": (60.0, 50.0)}, "ct_percentiles"),

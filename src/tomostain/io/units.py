@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from tomostain._settings import PIXEL_UM
+
 UM_PER_INCH, UM_PER_CM, UM_PER_MM = 25400.0, 1e4, 1e3
 
-PLAUSIBLE_VOXEL_UM = (1e-3, 2e4)
+PLAUSIBLE_VOXEL_UM = (PIXEL_UM.low, PIXEL_UM.high)
 """Edges of voxels outside this, 1 nm to 2 cm, are slips of a unit."""
 PLAUSIBLE_PIXEL_UM = (0.05, 100.0)
 """Edges of a slide's pixels outside this are not believed of a file."""

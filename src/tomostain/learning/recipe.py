@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from tomostain._imports import pick
+from tomostain._settings import SEED, SHARE, Within, check_numbers
 from tomostain.learning.augment import NO_AUGMENT, Augment
 from tomostain.learning.methods import METHODS, Method
 from tomostain.learning.nets import NetSpec, Norm, Up
@@ -30,16 +31,16 @@ class TrainRecipe:
     """pix2pix, cyclegan or paired_cyclegan: which networks, which losses, and whether the pairs are used as pairs."""
     hold_out: tuple[str, ...] = ()
     """Specimens that are never trained on; they are scored during training and recorded with the stainer."""
-    fold: int | None = None
+    fold: Annotated[int | None, Within(0, 9999)] = None
     """Hold out this fold (from 0) of the specimens instead of named ones."""
-    folds: int = 4
+    folds: Annotated[int, Within(2, 10_000)] = 4
     """Number of folds that the sorted specimens are dealt into, in turn, where ``fold`` is given."""
 
     net: str = "resnet"
     """Generator: resnet, unet, or package.module:Class of your own."""
-    width: int = 64
+    width: Annotated[int, Within(1, 4096)] = 64
     """Channels of the generator's first layer; cost grows with its square."""
-    depth: int = 9
+    depth: Annotated[int, Within(0, 256)] = 9
     """Residual blocks of a resnet (each sees 8 px further) or levels of a unet."""
     norm: Norm = "batch"
     """Normalisation: pixel, batch and none leave tiles equal to the whole plane; instance, the classical, does not."""
@@ -49,34 +50,34 @@ class TrainRecipe:
     """Enlargement: resize (tile-exact, no checkerboard) or transposed (classical)."""
     critic: str = "patchgan"
     """Discriminator: patchgan, or package.module:Class of your own."""
-    critic_width: int = 64
+    critic_width: Annotated[int, Within(1, 4096)] = 64
     """Channels of the discriminator's first layer."""
-    critic_depth: int = 3
+    critic_depth: Annotated[int, Within(1, 16)] = 3
     """Strided layers of the discriminator: 3 judges 70 px patches, 2 judges 34 px."""
 
     weights: tuple[str, ...] = ()
     """Changes to the method's loss weights, each name=number: paired=50 structure=0 my_module:my_loss=2."""
-    cycle_every: int = 1
+    cycle_every: Annotated[int, Within(1, 1e6)] = 1
     """Take the way back (stain -> CT, cycles, identity) only every so many steps, with that many times the weight."""
-    steps: int = 100_000
+    steps: Annotated[int, Within(1, 1e9)] = 100_000
     """Optimiser steps."""
-    batch: int = 2
+    batch: Annotated[int, Within(1, 4096)] = 2
     """Patches per step and process."""
-    patch_px: int = 256
+    patch_px: Annotated[int, Within(16, 16384)] = 256
     """Edge of a training patch, in pixels of the CT; a multiple of the network's stride."""
-    lr: float = 2e-4
+    lr: Annotated[float, Within(0, 10, above=True)] = 2e-4
     """Adam's learning rate (its betas are 0.5 and 0.999, as in CycleGAN)."""
-    decay_from: float = 0.5
+    decay_from: Annotated[float, SHARE] = 0.5
     """Share of the steps after which the learning rate falls linearly to 0."""
-    ema: float = 0.999
+    ema: Annotated[float, SHARE] = 0.999
     """Memory of the painter's exponential mean over the steps (shorter at first), which is the stainer; 0: none."""
-    pool: int = 50
+    pool: Annotated[int, Within(0, 1e6)] = 50
     """Painted images kept to be shown to the discriminators again (Shrivastava et al. 2017)."""
-    min_weight: float = 0.5
+    min_weight: Annotated[float, SHARE] = 0.5
     """Smallest mean of mask x confidence over a patch; emptier places are not trained on."""
-    ct_percentiles: tuple[float, float] = (0.5, 99.5)
+    ct_percentiles: Annotated[tuple[float, float], Within(0, 100)] = (0.5, 99.5)
     """Percentiles of the training CT that become -1 and 1; values beyond stay beyond, nothing is clipped."""
-    ct_range: tuple[float, float] | None = None
+    ct_range: Annotated[tuple[float, float] | None, Within(-1e30, 1e30)] = None
     """CT values that become -1 and 1, instead of percentiles."""
     ct_units: str = ""
     """Units of the CT values, such as 1/cm; a label that travels with the stainer."""
@@ -85,71 +86,63 @@ class TrainRecipe:
     """Vary the patches on the fly; each variation has its strength below."""
     flip: bool = True
     """Mirror and turn by quarters, which interpolates nothing."""
-    warp_share: float = 0.5
+    warp_share: Annotated[float, SHARE] = 0.5
     """Share of patches that are also rotated freely, scaled and bent; the others stay unsoftened by interpolation."""
-    rotation_deg: float = 180.0
+    rotation_deg: Annotated[float, Within(0, 180)] = 180.0
     """Largest free rotation, either way, in degrees."""
-    scale: float = 1.15
+    scale: Annotated[float, Within(1, 4)] = 1.15
     """Largest scale factor, larger or smaller."""
-    elastic_px: float = 2.0
+    elastic_px: Annotated[float, Within(0, 256)] = 2.0
     """Standard deviation of smooth bending, in pixels."""
-    ct_gain: float = 0.05
+    ct_gain: Annotated[float, Within(0, 2)] = 0.05
     """Standard deviation of the CT window's log gain."""
-    ct_offset: float = 0.03
+    ct_offset: Annotated[float, Within(0, 10)] = 0.03
     """Standard deviation of the CT window's offset, in halves of the CT range."""
-    ct_noise: float = 0.03
+    ct_noise: Annotated[float, Within(0, 10)] = 0.03
     """Largest standard deviation of added CT noise, in halves of the CT range."""
-    ct_blur_px: float = 0.6
+    ct_blur_px: Annotated[float, Within(0, 64)] = 0.6
     """Largest blur of the CT, standard deviation in pixels."""
-    stain_strength: float = 0.03
+    stain_strength: Annotated[float, Within(0, 2)] = 0.03
     """Standard deviation of the log dye strength (optical densities are multiplied)."""
-    stain_balance: float = 0.01
+    stain_balance: Annotated[float, Within(0, 2)] = 0.01
     """Standard deviation of the log white balance of each colour."""
 
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Decides the first weights and every patch; same seed, same machine: the same stainer, byte for byte."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
-    devices: int = 1
+    devices: Annotated[int, Within(1, 1024)] = 1
     """Processes, one a device; each learns from its own patches and they average their gradients."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic; bf16-mixed is about twice as fast where the device has it."""
-    threads: int | None = None
+    threads: Annotated[int | None, Within(1, 4096)] = None
     """CPU threads of the arithmetic (all cores if not given); a sum's last bits depend on it, so it is recorded."""
-    workers: int = 1
+    workers: Annotated[int, Within(1, 256)] = 1
     """Threads that prepare patches ahead of the step."""
-    log_every: int = 10
+    log_every: Annotated[int, Within(1, 1e9)] = 10
     """Steps averaged into a line of curves.csv."""
-    sample_every: int = 500
+    sample_every: Annotated[int, Within(0, 1e9)] = 500
     """Steps between sample pictures; 0: none but the last."""
-    validate_every: int = 500
+    validate_every: Annotated[int, Within(0, 1e9)] = 500
     """Steps between scores on the held-out specimens' patches; 0: none."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: Annotated[float, Within(0, 1e6)] = 5.0
     """Time between full-state checkpoints, of which the last two are kept."""
-    checkpoint_every: int = 0
+    checkpoint_every: Annotated[int, Within(0, 1e9)] = 0
     """Steps between checkpoints, beside the minutes; 0: by time only."""
     resume: bool = False
     """Continue from the last checkpoint in the output folder; begin where there is none."""
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch": 1, "patch_px": 16, "cycle_every": 1, "devices": 1, "log_every": 1, "width": 1}
-        least |= {"depth": 0, "critic_width": 1, "critic_depth": 1, "pool": 0, "workers": 1, "folds": 2, "seed": 0}
-        least |= {"sample_every": 0, "validate_every": 0, "checkpoint_every": 0, "checkpoint_minutes": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}, it is {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive, it is {self.lr}")
-        for name in ("decay_from", "ema", "min_weight"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie in 0 .. 1, it is {getattr(self, name)}")
+        check_numbers(self)
         if self.fold is not None and self.hold_out:
             raise ValueError("give either hold_out (specimens' names) or fold, not both")
         if self.fold is not None and not 0 <= self.fold < self.folds:
             raise ValueError(f"fold must lie in 0 .. {self.folds - 1}, it is {self.fold}")
         low, high = self.ct_percentiles
-        if not 0.0 <= low < high <= 100.0:
-            raise ValueError(f"ct_percentiles must be two numbers in 0 .. 100, low < high; they are {low} and {high}")
+        if low >= high:
+            raise ValueError(f"ct_percentiles must rise, got {low:g} and {high:g}")
+        if self.ct_range is not None and self.ct_range[0] >= self.ct_range[1]:
+            raise ValueError(f"ct_range must rise, got {self.ct_range[0]:g} and {self.ct_range[1]:g}")
 
     def chosen_method(self) -> Method:
         """The method, with the recipe's changes to its weights.

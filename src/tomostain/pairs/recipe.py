@@ -8,8 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tomostain._settings import PIXEL_UM, Within, check_numbers
 from tomostain.io.names import checked_name
-from tomostain.io.units import PLAUSIBLE_VOXEL_UM, is_length
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 
 MOST_PLANES = 101
@@ -26,19 +26,20 @@ class PairRecipe:
     """Where in the volume the slide was cut (*.placement.json)."""
     aligned: bool = False
     """VOLUME and SLIDE are two images that already lie pixel on pixel; no placement is needed."""
-    planes: int = 1
+    planes: Annotated[int, Within(1, MOST_PLANES)] = 1
     """CT planes in the pair, a voxel apart, centred on the section; an odd number."""
     exclude: Path | None = None
     """Mask picture of the slide: non-zero where it must not be believed (markers, folds, dirt)."""
     stain: str = "toluidine blue"
     """Name of the stain; one stainer learns one stain."""
-    slide_um: float | None = None
+    slide_um: Annotated[float | None, PIXEL_UM] = None
     """Pixel size in um, where the slide (or the aligned images) does not state it."""
     check: bool = False
     """Only check the table and report all of its faults; nothing is written."""
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 1 <= self.planes <= MOST_PLANES or self.planes % 2 == 0:
             raise ValueError(f"planes must be an odd number from 1 to {MOST_PLANES}, got {self.planes}")
         if self.aligned and self.planes > 1:
@@ -47,6 +48,3 @@ class PairRecipe:
             checked_name(self.specimen, "specimen")
         if not self.stain.strip() or not self.stain.isprintable() or len(self.stain) > 120:
             raise ValueError(f"stain must be a short text, got {self.stain[:40]!r}")
-        low, high = PLAUSIBLE_VOXEL_UM
-        if self.slide_um is not None and not is_length(self.slide_um, within=PLAUSIBLE_VOXEL_UM):
-            raise ValueError(f"slide_um must lie between {low:g} and {high:g} um, got {self.slide_um:g}")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tomostain import runs
+from tomostain._settings import PIXEL_UM, Within, check_numbers
 from tomostain.images.cropping import crop
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Level, Slide, Volume
@@ -31,21 +32,20 @@ class ConvertRecipe:
 
     format: str | None = None
     """Format to write, where the ending of OUT does not say it: ome-zarr, tiff-stack, ome-tiff-planes, hdf5 ..."""
-    slide_um: float | None = None
+    slide_um: Annotated[float | None, PIXEL_UM] = None
     """Pixel size in um, where the slide does not state it."""
-    planes: tuple[int, int] | None = None
+    planes: Annotated[tuple[int, int] | None, Within(0, 2**31)] = None
     """First plane and the one after the last; default: all."""
-    roi: tuple[int, int, int, int] | None = None
+    roi: Annotated[tuple[int, int, int, int] | None, Within(0, 2**31)] = None
     """Rows and columns, y0 y1 x0 x1 px; the ends are not taken."""
-    level: int = 0
+    level: Annotated[int, Within(0, 64)] = 0
     """Level of a slide's pyramid, 0 the finest. A level of an OME-Zarr volume is NAME.ome.zarr::2."""
-    jpeg_quality: int | None = None
+    jpeg_quality: Annotated[int | None, Within(1, 100)] = None
     """Slides: lossy JPEG of this quality, 1-100; default: lossless."""
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
 
     def __post_init__(self) -> None:
-        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
-            raise ValueError(f"jpeg_quality must lie between 1 and 100, not at {self.jpeg_quality}")
+        check_numbers(self)
 
 
 def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe()) -> Path:

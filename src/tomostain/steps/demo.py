@@ -6,10 +6,12 @@ import json
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from tomostain import runs
+from tomostain._settings import SEED, Within, check_numbers
 from tomostain.learning.recipe import SMALL
 from tomostain.scoring.lpips import find_weights
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
@@ -25,18 +27,21 @@ from tomostain.steps.train import train
 class DemoRecipe:
     """How large the story is; the defaults end within eight minutes on two CPU cores."""
 
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of specimens and training."""
-    specimens: int = 6
+    specimens: Annotated[int, Within(2, 10_000)] = 6
     """Phantom specimens; the last ``held_out`` of them are never trained on."""
-    held_out: int = 2
+    held_out: Annotated[int, Within(1, 10_000)] = 2
     """Specimens kept for the evaluation."""
-    slides: int = 3
+    slides: Annotated[int, Within(1, 1000)] = 3
     """Slides per specimen."""
-    size: tuple[int, int, int] = (64, 192, 192)
+    size: Annotated[tuple[int, int, int], Within(1, 2**16)] = (64, 192, 192)
     """Voxels z y x of a specimen, 5 um each."""
-    steps: int = 1000
+    steps: Annotated[int, Within(1, 1e9)] = 1000
     """Training steps."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def demo(out: Path, *, recipe: DemoRecipe = DemoRecipe()) -> Path:

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain._imports import pick
+from tomostain._settings import SHARE, check_numbers
 from tomostain.learning.stainer import Stainer
 from tomostain.pairs.pair import pairs_in
 from tomostain.scoring.baselines import load_baselines
@@ -36,8 +37,11 @@ class EvaluateRecipe:
     """Weigh each pixel with the registration's confidence; off, every unmasked pixel counts alike."""
     allow_training_specimens: bool = False
     """Score pairs of specimens that the stainer was trained on too. Such scores say nothing about new specimens."""
-    out_of_range: float = 0.01
+    out_of_range: Annotated[float, SHARE] = 0.01
     """Share of a pair's CT values beyond those met in training, above which a warning is given."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = EvaluateRecipe()) -> Path:

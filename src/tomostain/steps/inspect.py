@@ -15,6 +15,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from tomostain import runs
+from tomostain._settings import PIXEL_UM, check_numbers
 from tomostain.images.image import Volume
 from tomostain.images.intensity import Intensities, intensities, sparkline
 from tomostain.io.slides import is_slide, read_slide
@@ -34,9 +35,12 @@ class InspectRecipe:
 
     json: bool = False
     """Print one JSON object instead of text."""
-    slide_um: float | None = None
+    slide_um: Annotated[float | None, PIXEL_UM] = None
     """Pixel size in um, where the slide does not state it."""
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def inspect(path: Path, *, recipe: InspectRecipe = InspectRecipe()) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from tomostain import runs
+from tomostain._settings import SEED, Within, check_numbers
 from tomostain.phantom.cohort import CohortRecipe, write_cohort
 from tomostain.phantom.damage import check_names
 from tomostain.phantom.deformation import CutRecipe
@@ -21,33 +22,33 @@ from tomostain.phantom.tomography import TomographyRecipe
 class PhantomRecipe:
     """How many specimens of what, how they are scanned, cut and damaged."""
 
-    specimens: int = 4
+    specimens: Annotated[int, Within(1, 10_000)] = 4
     """Specimens; implant material and weeks in vivo go round in turn."""
-    slides: int = 2
+    slides: Annotated[int, Within(0, 1000)] = 2
     """Slides per specimen, spread over its height."""
-    size: tuple[int, int, int] = (128, 256, 256)
+    size: Annotated[tuple[int, int, int], Within(1, 2**16)] = (128, 256, 256)
     """Voxels z y x of a specimen."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """The same seed gives the same bytes."""
-    voxel_um: float = 5.0
+    voxel_um: Annotated[float, Within(0.1, 100)] = 5.0
     """Edge of a voxel in um; 5 is usual for synchrotron micro-CT of bone implants."""
-    pixel_um: float = 1.0
+    pixel_um: Annotated[float, Within(0.1, 100)] = 1.0
     """Pixel of the slides in um; 0.5-1 is a slide scanner."""
     materials: tuple[Material, ...] = ("Mg-5Gd", "Mg-10Gd", "Ti", "PEEK")
     """Implant materials to go round."""
-    weeks: tuple[float, ...] = (4.0, 8.0, 12.0)
+    weeks: Annotated[tuple[float, ...], Within(0, 1000)] = (4.0, 8.0, 12.0)
     """Weeks in vivo to go round."""
-    folds: int = 4
+    folds: Annotated[int, Within(1, 10_000)] = 4
     """Groups of specimens of which one at a time is left out in training."""
     stain: str = "toluidine blue"
     """Stain of the slides: toluidine blue, H&E, or package.module:name of your own."""
     scaling: Literal["float32", "uint16", "uint8"] = "float32"
     """How CT values are stored: attenuation in 1/cm, or scaled to integers as many beamlines do."""
-    energy_kev: float = 38.0
+    energy_kev: Annotated[float, Within(5, 200)] = 38.0
     """Photon energy of the scan."""
-    tilt_deg: float = 15.0
+    tilt_deg: Annotated[float, Within(0, 45)] = 15.0
     """Largest tilt of a section against the volume's z axis, in degrees."""
-    thickness_um: tuple[float, float] = (10.0, 60.0)
+    thickness_um: Annotated[tuple[float, float], Within(0, 1000, above=True)] = (10.0, 60.0)
     """Range of the thickness of ground sections in um."""
     mirror: bool = True
     """Half of the sections lie on the glass upside down."""
@@ -55,10 +56,13 @@ class PhantomRecipe:
     """Sections shrink, about 7 % along and 4 % across the cut."""
     elastic: bool = True
     """Sections bend by 20-80 um when they are mounted."""
-    damage: float = 1.0
+    damage: Annotated[float, Within(0, 1000)] = 1.0
     """Factor on how often folds, tears, missing pieces, bubbles, scratches and blur happen."""
     without: tuple[str, ...] = ()
     """Leave out dye grinding scratches folds tears missing bubbles focus illumination white_balance noise jpeg, all."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def phantom(out: Path, *, recipe: PhantomRecipe = PhantomRecipe()) -> Path:
@@ -102,20 +106,10 @@ def phantom(out: Path, *, recipe: PhantomRecipe = PhantomRecipe()) -> Path:
 def _cohort(recipe: PhantomRecipe) -> CohortRecipe:
     check_names(recipe.without)
     low_um, high_um = recipe.thickness_um
-    if not 0 < low_um <= high_um:
-        raise ValueError(
-            f"thickness_um must run from a positive to a larger number, not from {low_um:g} to {high_um:g}"
-        )
-    if not 0 <= recipe.tilt_deg <= 45:
-        raise ValueError(f"tilt_deg must lie between 0 and 45, not at {recipe.tilt_deg:g}")
-    if not 0.1 <= recipe.pixel_um <= recipe.voxel_um:
-        raise ValueError(
-            f"pixel_um must lie between 0.1 and the voxel size {recipe.voxel_um:g}, not at {recipe.pixel_um:g}"
-        )
-    if not 0 <= recipe.damage < float("inf"):
-        raise ValueError(f"damage is a factor and cannot be {recipe.damage:g}")
-    if not 5 <= recipe.energy_kev <= 200:
-        raise ValueError(f"energy_kev must lie between 5 and 200, not at {recipe.energy_kev:g}")
+    if low_um > high_um:
+        raise ValueError(f"thickness_um must run from a smaller to a larger number, got {low_um:g} to {high_um:g}")
+    if recipe.pixel_um > recipe.voxel_um:
+        raise ValueError(f"pixel_um must be at most the voxel size {recipe.voxel_um:g}, got {recipe.pixel_um:g}")
     usual = CutRecipe()
     cut = CutRecipe(
         pixel_um=recipe.pixel_um,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from cyclopts import Parameter
 
 from tomostain import runs
+from tomostain._settings import PIXEL_UM, Within, check_numbers
 from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
 from tomostain.images.image import Slide, Volume, warn_if_grey
@@ -33,29 +34,29 @@ _LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG = 150.0, 6.0
 class RegisterRecipe:
     """What is known before, and how the slide is registered."""
 
-    spacing_um: tuple[float, ...] | None = None
+    spacing_um: Annotated[tuple[float, ...] | None, PIXEL_UM] = None
     """Voxel size z y x in um (y x for a single image), where the volume does not state it."""
-    slide_um: float | None = None
+    slide_um: Annotated[float | None, PIXEL_UM] = None
     """Pixel size of the slide in um, where the slide does not state it."""
-    around: float | None = None
+    around: Annotated[float | None, Within(-1e6, 1e6)] = None
     """Height z of the section's centre in the volume, um, give or take around_within."""
-    around_within: float = 250.0
+    around_within: Annotated[float, Within(0, 1e6, above=True)] = 250.0
     """How far off ``around`` may be, um."""
-    tilt_within: float = 15.0
+    tilt_within: Annotated[float, Within(0, 30)] = 15.0
     """Largest angle between the section's normal and the volume's z axis, degrees."""
     prior: Path | None = None
     """A placement to start from (*.placement.json): an earlier, a neighbour's or a guessed one."""
-    prior_within_um: float = 250.0
+    prior_within_um: Annotated[float, Within(0, 1e6, above=True)] = 250.0
     """How far off the prior may be, um."""
-    prior_within_deg: float = 10.0
+    prior_within_deg: Annotated[float, Within(0, 180, above=True)] = 10.0
     """How far the prior's tilt and rotation may be off, degrees."""
     landmarks: Path | None = None
     """CSV of at least four landmarks: slide_y_px, slide_x_px, volume_z_um, volume_y_um, volume_x_um."""
     mirrored: bool | None = None
     """Whether the section lies upside down on the glass, where that is known."""
-    thickness_um: float | None = None
+    thickness_um: Annotated[float | None, Within(0, 1000)] = None
     """Thickness of the section in um; estimated where it is not given."""
-    shrinkage: float = SHRINKAGE
+    shrinkage: Annotated[float, Within(-0.3, 0.3)] = SHRINKAGE
     """Share by which the section is expected to have shrunk, give or take 3 %; 0 for an image of the same specimen."""
     elastic: bool = True
     """Whether the section may have been bent; without, one affine map is fitted."""
@@ -63,17 +64,9 @@ class RegisterRecipe:
     """Page (*.html) that shows the registration."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.prior is not None and self.landmarks is not None:
             raise ValueError("give --prior or --landmarks, not both")
-        if not 0 <= self.tilt_within <= 30:
-            raise ValueError(f"tilt_within must lie between 0 and 30 degrees, not at {self.tilt_within:g}")
-        if not -0.3 <= self.shrinkage <= 0.3:
-            raise ValueError(f"shrinkage is a share between -0.3 and 0.3, not {self.shrinkage:g}")
-        for name in ("around_within", "prior_within_um", "prior_within_deg"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name):g}")
-        if self.thickness_um is not None and not 0 <= self.thickness_um <= 1000:
-            raise ValueError(f"thickness_um must lie between 0 and 1000, not at {self.thickness_um:g}")
 
 
 def register(volume: Path, slide: Path, out: Path, *, recipe: RegisterRecipe = RegisterRecipe()) -> Path:

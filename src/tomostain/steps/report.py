@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from tomostain import runs
+from tomostain._settings import SHARE, Within, check_numbers
 from tomostain.images.image import Volume
 from tomostain.io.volumes import read_volume
 from tomostain.learning.stainer import Stainer
@@ -28,18 +29,17 @@ _STAINING = "Staining of the volume"
 class ReportRecipe:
     """What the report shows."""
 
-    cases: int = 24
+    cases: Annotated[int, Within(2, 10_000)] = 24
     """Held-out cases in pictures: always the best and the worst, then evenly between them by rank."""
-    classes: int = 6
+    classes: Annotated[int, Within(1, 64)] = 6
     """Main colours of the real stain by which errors are told apart."""
-    regions: int = 3
+    regions: Annotated[int, Within(0, 1000)] = 3
     """Worst regions shown enlarged."""
-    out_of_range: float = 0.01
+    out_of_range: Annotated[float, SHARE] = 0.01
     """Share of a section's CT values beyond those met in training, above which the report warns."""
 
     def __post_init__(self) -> None:
-        if self.cases < 2 or self.classes < 1 or self.regions < 0:
-            raise ValueError("a report needs cases >= 2, classes >= 1 and regions >= 0")
+        check_numbers(self)
 
 
 def report(

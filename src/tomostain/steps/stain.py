@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tomostain import runs
+from tomostain._settings import VOXELS, Within, check_numbers
 from tomostain.images.checking import check_ct
 from tomostain.images.image import Volume
 from tomostain.io.volumes import read_volume
@@ -43,7 +44,7 @@ SCALE_TOLERANCE = 0.05
 class StainRecipe:
     """How a volume is stained."""
 
-    tile_px: tuple[int, int] | None = None
+    tile_px: Annotated[tuple[int, int] | None, Within(1, 2**20)] = None
     """Piece of a plane (rows, columns) in the network at once; default: what the memory allows. Changes no voxel."""
     any_scale: bool = False
     """Stain a volume whose voxel size is not the one the stainer was trained on; the colours are then a guess."""
@@ -53,11 +54,11 @@ class StainRecipe:
     """Region z0:z1,y0:y1,x0:x1 in voxels; an empty bound is the volume's border. Equals that cut of the whole."""
     axis: Axis = "z"
     """Axis that runs through the planes that are painted."""
-    every: int = 1
+    every: Annotated[int, VOXELS] = 1
     """Paint only each so-many-th plane, for a first look."""
     resume: bool = False
     """Go on with a run that was broken off; the result is the same, chunk for chunk."""
-    memory_gib: float = 2.0
+    memory_gib: Annotated[float, Within(0, 2**20, above=True)] = 2.0
     """Most memory the run may take; with more, tiles are larger and their halos cost less."""
     backend: str = "auto"
     """How the network is run (docs/staining.md); auto: the fastest that keeps to the fp32 result."""
@@ -66,6 +67,9 @@ class StainRecipe:
     cluster: str | None = None
     """Dask workers: local:N, tcp://scheduler:8786, or a slurm.yaml (docs/staining.md)."""
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = StainRecipe()) -> Path:

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from tomostain._settings import PIXEL_UM, VOXELS, Within, check_numbers
 
 
 @dataclass(frozen=True)
 class VolumeOptions:
     """How a volume is read where its file does not say it; ``read_volume(path, **vars(options))``."""
 
-    spacing_um: tuple[float, ...] | None = None
+    spacing_um: Annotated[tuple[float, ...] | None, PIXEL_UM] = None
     """Voxel size z y x in um (one number: the same along all axes), where the volume does not state it."""
-    shape: tuple[int, int, int] | None = None
+    shape: Annotated[tuple[int, int, int] | None, VOXELS] = None
     """Voxels z y x of a volume of raw values."""
     dtype: str | None = None
     """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
-    offset: int = 0
+    offset: Annotated[int, Within(0, 2**50)] = 0
     """Bytes before the first of a volume's raw values."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.spacing_um is not None:
-            if not self.spacing_um or not all(math.isfinite(edge) and edge > 0 for edge in self.spacing_um):
-                sizes = " ".join(f"{edge:g}" for edge in self.spacing_um)
-                raise ValueError(f"voxel size must be positive, got {sizes or 'nothing'} um")
+            if not self.spacing_um:
+                raise ValueError("spacing_um must be one number, or one for each axis, got none")
             if len(self.spacing_um) == 1:
                 object.__setattr__(self, "spacing_um", self.spacing_um * 3)
-        if self.shape is not None and any(n < 1 for n in self.shape):
-            raise ValueError(f"a volume needs at least one voxel along each axis, got {self.shape}")
-        if self.offset < 0:
-            raise ValueError(f"offset must not be negative, got {self.offset}")
 
 
 AS_STATED = VolumeOptions()
