@@ -74,6 +74,8 @@ def test_slides_and_pictures_of_every_format_are_upright(tmp_path, rgb, orientat
     turned_smooth = np.ascontiguousarray(stored_as(smooth, orientation))
     Image.fromarray(turned_smooth).save(tmp_path / "p.jpg", exif=exif(orientation), quality=100)
     assert np.abs(read_slide(tmp_path / "p.jpg", pixel_um=1.0)[:, :].astype(int) - smooth).max() < 20
+    with pytest.raises(ValueError, match=r"p\.jpg does not state its pixel size"):  # Pillow would say 72 dpi
+        read_slide(tmp_path / "p.jpg")
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

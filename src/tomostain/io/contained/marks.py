@@ -22,6 +22,14 @@ def png_bits(path: str) -> int:
     return head[24] if head.startswith(_PNG_MARK) and len(head) == 25 else 8
 
 
+def too_deep(bits: int) -> str:
+    """Why colours of more (or fewer) than 8 bits are refused, and what to do."""
+    return (
+        f"it holds {bits}-bit colours; a slide is 8-bit RGB, and only you know how to scale them: save it as 8-bit RGB "
+        "(Fiji: set Brightness/Contrast, then Image > Type > RGB Color)"
+    )
+
+
 def png_chunks(path: str) -> set[bytes]:
     """The names of a PNG's chunks; none of other files."""
     found: set[bytes] = set()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from tomostain.io.contained.marks import is_tiff, png_bits, png_chunks
+from tomostain.io.contained.marks import is_tiff, png_bits, png_chunks, too_deep
 from tomostain.io.contained.pixel_size import of_density
 from tomostain.io.contained.upright import stated_orientation, turned
 
@@ -19,7 +19,7 @@ MOST_PX = 2**27
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP")
 """What Pillow decodes without a change to its values; of others it silently makes 8 bits."""
 _JPEG = ("JPEG", "MPO")
-_ORIENTATION_TAG = 274
+_ORIENTATION_TAG, _RESOLUTION_TAG = 274, 282
 _SAME_GAMMA = 0.02
 """Share by which a PNG's gamma may differ from 1 / 2.2, which stands for sRGB."""
 _PALETTE, _WHITE_IS_ZERO = 3, 0
@@ -35,16 +35,14 @@ class Picture:
         with _opened(path) as picture:
             _check(picture.height, picture.width)
             if bits > 8:
-                raise ValueError(
-                    f"it holds {bits}-bit colours; a slide is 8-bit RGB, and only you know how to scale them: "
-                    "save it as 8-bit"
-                )
+                raise ValueError(too_deep(bits))
             if picture.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
                 raise ValueError(f"its colours are {picture.mode}, a slide is RGB; save it as RGB")
             shape, kind, mode = (picture.height, picture.width), str(picture.format), picture.mode
             density = picture.info.get("dpi")
-            # Pillow makes up 72 dpi for a JPEG whose JFIF header gives only an aspect ratio
-            stated = not (kind in _JPEG and picture.info.get("jfif_unit", 0) == 0 and "exif" not in picture.info)
+            # Pillow makes up 72 dpi for a JPEG whose JFIF header gives only an aspect ratio and whose EXIF gives none
+            own = picture.info.get("jfif_unit", 0) > 0 or (kind in _JPEG and _RESOLUTION_TAG in picture.getexif())
+            stated = own or kind not in _JPEG
             self.orientation = _orientation(picture, path)
             self.icc = picture.info.get("icc_profile")
             gamma = None if self.icc else picture.info.get("gamma")

@@ -11,6 +11,7 @@ import tifffile
 
 from tomostain.images.simulated import SIMULATED
 from tomostain.io.contained import pixel_size, planes
+from tomostain.io.contained.marks import too_deep
 
 MOST_PAGES = 256
 MOST_SEGMENT_BYTES = 2**29
@@ -194,15 +195,13 @@ def _check(page: Any) -> None:
     """Refuse what is not 8-bit RGB or grey, and sizes that the file's own tables do not bear out."""
     _check_tags(page)
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
-    bits = page.bitspersample
+    bits = int(np.max(page.bitspersample))
     subsampled = page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY
     if page.photometric not in (_GREY, _RGB, _YCBCR) or subsampled:
         kind = getattr(page.photometric, "name", str(page.photometric)).lower()
         raise ValueError(f"its colours are {kind}, a slide is RGB; save it as RGB")
     if bits != 8 or page.dtype != np.uint8:
-        raise ValueError(
-            f"it holds {bits}-bit colours; a slide is 8-bit RGB, and only you know how to scale them: save it as 8-bit"
-        )
+        raise ValueError(too_deep(bits))
     if samples not in ((1,) if page.photometric == _GREY else (3, 4)):
         raise ValueError(f"it has {samples} samples a pixel; a slide has three colours")
     if min(rows, columns) < 1 or int(page.imagedepth) != 1:
