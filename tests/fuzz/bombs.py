@@ -43,6 +43,12 @@ def zstd_bomb(*, claimed: int | None = None) -> bytes:
     return b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", SIZE) + run * (count - 1) + last
 
 
+def behind_a_frame(bomb: bytes, *, skipped: bool) -> bytes:
+    """A zstd bomb behind a frame that decoders skip, or behind a small one of its own."""
+    first = struct.pack("<II", 0x184D2A50, 8) + bytes(8) if skipped else b"\x28\xb5\x2f\xfd\x20\x04\x21\0\0abcd"
+    return first + bomb
+
+
 def blosc_bomb() -> bytes:
     """A Blosc 1 header that claims 2^31 - 1 bytes, with next to nothing behind it."""
     return struct.pack("<BBBBIII", 2, 1, 1, 2, 2**31 - 1, 2**20, 64) + bytes(48)

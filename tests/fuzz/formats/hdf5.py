@@ -47,6 +47,28 @@ def write_summed(folder: Path) -> Path:
     return folder / "ct.h5"
 
 
+def write_scaled(folder: Path) -> Path:
+    path = write_plain(folder)
+    with h5py.File(path, "r+") as file:
+        file["exchange/data"].attrs.update({"scaling_factor": 0.25, "offset": -8.0})
+    return path
+
+
+def strict_scaled(path: Path) -> Look:
+    """NeXus adds the offset before it scales."""
+    seen = dict(strict_hdf5(path))
+    with h5py.File(path, "r") as file:
+        about = {name.lower(): float(np.ravel(value)[0]) for name, value in file["exchange/data"].attrs.items()}
+    scale, offset = about.get("scaling_factor", 1.0), about.get("offset", 0.0)
+    if not (np.isfinite(scale) and np.isfinite(offset) and scale):
+        raise ValueError("no scale")
+    for name in ("whole", "first", "last", "box"):
+        if name in seen and (scale, offset) != (1.0, 0.0):
+            seen[name] = seen[name].astype(np.float32) * np.float32(scale) + np.float32(scale * offset)
+            seen["dtype"] = np.dtype(np.float32).str
+    return seen
+
+
 def write_nexus(folder: Path) -> Path:
     with h5py.File(folder / "ct_data.h5", "w") as file:
         file.create_dataset("raw", data=grey(), chunks=(4, 37, 43), compression="gzip")
@@ -296,5 +318,6 @@ HDF5 = {
     "hdf5-bitshuffle": Format(
         lambda folder: write_packed(folder, **hdf5plugin.Bitshuffle()), volume(), strict_hdf5, _OWN
     ),
+    "nexus-scaled": Format(write_scaled, volume(), strict_scaled, _OWN),
     "nexus": Format(write_nexus, volume(), strict_hdf5, {**_OWN, "nexus-words": nexus_words}),
 }

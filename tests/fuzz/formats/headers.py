@@ -30,6 +30,39 @@ def write_nrrd(path: Path, encoding: str) -> Path:
     return path
 
 
+def write_nrrd_text(folder: Path) -> Path:
+    z, y, x = _MM
+    lines = ("NRRD0004", "type: uint16", "dimension: 3", f"sizes: {' '.join(str(n) for n in SHAPE[::-1])}")
+    lines += ("endian: little", f"spacings: {x} {y} {z}", "encoding: ascii", "", "")
+    text = " ".join(str(value) for value in grey().ravel()) + "\n"
+    (folder / "ct.nrrd").write_text("\n".join(lines) + text)
+    return folder / "ct.nrrd"
+
+
+def strict_nrrd_text(path: Path) -> Look:
+    head, _, text = path.read_text().partition("\n\n")
+    about = nrrd.read_header(head.splitlines(keepends=True))
+    if not {"encoding", "spacings"} <= set(about) or about["encoding"].lower() not in ("ascii", "text", "txt"):
+        raise ValueError("another header")
+    numbers = [int(word) for word in text.split()]
+    dtype = np.dtype({"uint16": "u2", "int16": "i2", "uint8": "u1", "float": "f4"}[about["type"]])
+    values = np.array(numbers).astype(dtype).reshape(about["sizes"][::-1])
+    if not np.array_equal(values, np.array(numbers).reshape(values.shape)):
+        raise ValueError("beyond the type")
+    return look(values, about["spacings"][::-1] * 1e3)
+
+
+def write_nhdr_of_nifti(folder: Path) -> Path:
+    """A header that takes the last bytes of a gzipped NIfTI, as neuroimaging tools write it."""
+    path = write_nifti(folder / "ct.nii.gz")
+    z, y, x = _MM
+    lines = ("NRRD0005", "type: short", "dimension: 3", "space: right-anterior-superior", "encoding: gzip")
+    lines += (f"sizes: {' '.join(str(n) for n in SHAPE[::-1])}", "byteskip: -1", "endian: little")
+    lines += ('space units: "mm" "mm" "mm"', f"space directions: ({x},0,0) (0,{y},0) (0,0,{z})")
+    (folder / "ct.nhdr").write_text("\n".join((*lines, f"data file: {path.name}", "")))
+    return folder / "ct.nhdr"
+
+
 def strict_nrrd(path: Path) -> Look:
     values, about = nrrd.read(str(path), index_order="C")
     if set(about["space units"]) != {"mm"}:
@@ -246,6 +279,8 @@ _MHD = MappingProxyType({"values-outside": outside(b"ElementDataFile"), "values-
 HEADERS = {
     "nrrd": Format(lambda folder: write_nrrd(folder / "ct.nrrd", "raw"), volume(), strict_nrrd),
     "nrrd-gzip": Format(lambda folder: write_nrrd(folder / "ct.nrrd", "gzip"), volume(), strict_nrrd, _BOMB),
+    "nrrd-text": Format(write_nrrd_text, volume(), strict_nrrd_text, endless=True),
+    "nhdr-nifti": Format(write_nhdr_of_nifti, volume(), strict_nrrd, _NHDR),
     "nhdr": Format(lambda folder: write_nrrd(folder / "ct.nhdr", "raw"), volume(), strict_nrrd, _NHDR),
     "mha": Format(lambda folder: write_itk(folder / "ct.mha"), volume(), strict_itk),
     "mha-deflate": Format(lambda folder: write_itk(folder / "ct.mha", compressed=True), volume(), strict_itk, _BOMB),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 import zarr
 from google_crc32c import value as crc32c
-from numcodecs import Blosc, GZip
+from numcodecs import Blosc, GZip, Zstd
 
-from fuzz.bombs import blosc_bomb, gzip_bomb, zstd_bomb
+from fuzz.bombs import behind_a_frame, blosc_bomb, gzip_bomb, zstd_bomb
 from fuzz.formats.common import SHAPE, SPACING_UM, grey, volume
 from fuzz.judge import Format, Look, look
 from fuzz.mutations import NotHere, Target
@@ -57,6 +58,23 @@ def write_05(folder: Path) -> Path:
     root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscales(None)]}
     root.create_array("0", data=grey(), chunks=CHUNKS, compressors=zarr.codecs.ZstdCodec(level=1))
     return path
+
+
+def write_bf2raw(folder: Path) -> Path:
+    """As bioformats2raw lays out one series: the image in group 0, OME beside it."""
+    path = folder / "raw.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.attrs["bioformats2raw.layout"] = 3
+    root.create_group("OME").attrs["series"] = ["0"]
+    image = root.create_group("0")
+    image.attrs["multiscales"] = [multiscales("0.4")]
+    image.create_array("0", data=grey(), chunks=CHUNKS, compressors=Zstd(level=1))
+    return path
+
+
+def strict_bf2raw(path: Path) -> Look:
+    zarr.open_group(path, mode="r", use_consolidated=False)
+    return strict_zarr(path / "0")
 
 
 def write_05_blosc(folder: Path) -> Path:
@@ -126,10 +144,31 @@ def chunk_bomb(t: Target) -> None:
     if raw[:2] == b"\x1f\x8b":
         bomb = gzip_bomb()
     elif raw[:4] == b"\x28\xb5\x2f\xfd":
-        bomb = zstd_bomb(claimed=t.pick((None, 2**40, 2**63, SHAPE[0] * 10**6)))
+        bomb = _zstd(t)
     else:
         bomb = blosc_bomb()
     file.write_bytes(bomb)
+
+
+def _zstd(t: Target) -> bytes:
+    bomb = zstd_bomb(claimed=t.pick((None, 2**40, 2**63, SHAPE[0] * 10**6)))
+    return t.pick((bomb, behind_a_frame(bomb, skipped=True), behind_a_frame(bomb, skipped=False)))
+
+
+def chunk_link(t: Target) -> None:
+    """A chunk, or the folder it lies in, is a link to one outside the store, or to something that never ends."""
+    t.exact = True
+    chunk = _chunk(t)
+    if t.rng.random() < 0.3 and chunk.parent != t.path and not any(chunk.parent.glob("*z*")):
+        away = t.inside.parent / "away"
+        shutil.move(chunk.parent, away)
+        chunk.parent.symlink_to(away)
+        return
+    secret = t.inside.parent / "secret"
+    shutil.copy(chunk, secret)
+    chunk.unlink()
+    near = os.path.relpath(secret, chunk.parent)
+    chunk.symlink_to(t.pick((secret, near, "/dev/zero", "/proc/self/mem", "/etc/passwd")))
 
 
 def shard_bomb(t: Target) -> None:
@@ -139,7 +178,7 @@ def shard_bomb(t: Target) -> None:
     raw = bytearray(file.read_bytes())
     count = next(n for n in range(1, 4097) if crc32c(bytes(raw[-4 - 16 * n : -4])) == struct.unpack("<I", raw[-4:])[0])
     index = np.frombuffer(bytes(raw[-4 - 16 * count : -4]), "<u8").reshape(count, 2).copy()
-    bomb = zstd_bomb(claimed=t.pick((None, 2**40, 2**63, SHAPE[0] * 10**6)))
+    bomb = _zstd(t)
     stored = [i for i in range(count) if index[i, 0] != 2**64 - 1]
     index[t.pick(stored)] = len(raw) - 4 - 16 * count, len(bomb)
     packed = index.tobytes()
@@ -187,15 +226,18 @@ def codecs(t: Target) -> None:
     file.write_text(json.dumps(text))
 
 
-_OWN = MappingProxyType({"chunk-bomb": chunk_bomb, "path-outside": path_outside, "codecs": codecs})
+_PLAIN = MappingProxyType({"chunk-link": chunk_link, "codecs": codecs})
+_ZIPPED = MappingProxyType({**_PLAIN, "chunk-bomb": chunk_bomb})
+_OWN = MappingProxyType({**_ZIPPED, "path-outside": path_outside})
 
 ZARRS = {
     "ome-zarr-0.4": Format(write_04, volume(), strict_zarr, _OWN),
     "ome-zarr-0.4-gzip": Format(write_04_gzip, volume(), strict_zarr, _OWN),
+    "bioformats2raw": Format(write_bf2raw, volume(), strict_bf2raw, _ZIPPED),
     "ome-zarr-0.5": Format(write_05, volume(), strict_zarr, _OWN),
     "ome-zarr-0.5-blosc": Format(write_05_blosc, volume(), strict_zarr, _OWN),
-    "zarr-v2": Format(lambda folder: write_plain(folder / "v2.zarr", 2), volume(), strict_plain, {"codecs": codecs}),
-    "zarr-v3": Format(lambda folder: write_plain(folder / "v3.zarr", 3), volume(), strict_plain, {"codecs": codecs}),
+    "zarr-v2": Format(lambda folder: write_plain(folder / "v2.zarr", 2), volume(), strict_plain, _PLAIN),
+    "zarr-v3": Format(lambda folder: write_plain(folder / "v3.zarr", 3), volume(), strict_plain, _PLAIN),
     "ome-zarr-ours": Format(
         write_ours, volume(), strict_zarr, {**_OWN, "shard-bomb": shard_bomb}, frozenset({"chunk-bomb"})
     ),

@@ -162,3 +162,11 @@ def test_a_unit_nobody_knows_is_asked_about(tmp_path):
     path = write(tmp_path / "a.nrrd", (*BASE, 'units: "pixel" "pixel" "pixel"', "encoding: raw"), RAW)
     with pytest.raises(ValueError, match=r"a\.nrrd has no voxel size; pass --spacing-um z y x"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("lost", [1, 30, 300])
+def test_a_stream_that_breaks_off_is_not_counted_from_its_end(tmp_path, lost):
+    packed = gzip.compress(OTHER * 20 + RAW, 0)[:-lost]
+    path = write(tmp_path / "a.nrrd", (*BASE, "encoding: gzip", "byte skip: -1"), packed)
+    with pytest.raises(ValueError, match=r"a\.nrrd is truncated; copy or export it again"):
+        read_volume(path)[:]

@@ -158,7 +158,7 @@ def _unpacked(name: str, file: Path, begin: int, skip: int, codec: str, wanted: 
     """The bytes of a compressed stream, less those skipped before the values (-1: all but the last ones)."""
     if skip < 0:
         total = 0
-        for block in inflated(file, offset=begin, codec=codec):
+        for block in inflated(file, offset=begin, codec=codec, to_its_end=True):
             total += len(block)
             if total > wanted + _HEADER_BYTES:
                 raise VolumeError(f"{name} holds more values than its header says; it is damaged, copy it again")

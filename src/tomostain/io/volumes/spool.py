@@ -91,14 +91,17 @@ def spool(stream: Iterator[bytes], expected: int, name: str) -> Path:
     return file
 
 
-def inflated(path: Path, *, offset: int = 0, skip: int = 0, codec: str = "gzip") -> Iterator[bytes]:
+def inflated(
+    path: Path, *, offset: int = 0, skip: int = 0, codec: str = "gzip", to_its_end: bool = False
+) -> Iterator[bytes]:
     """The decompressed bytes of a gzip (or zlib) or bzip2 stream that begins at ``offset``, less the first ``skip``.
 
     Blocks are at most 4 MiB, whatever the stream expands to. Streams that follow one another count as one.
+    ``to_its_end``: one that breaks off is refused, since its values are counted from there.
     """
     with path.open("rb") as file:
         file.seek(offset)
-        for block in _blocks(file, codec):
+        for block in _blocks(file, codec, to_its_end):
             if skip >= len(block):
                 skip -= len(block)
             else:
@@ -116,7 +119,7 @@ def head_of(path: Path, length: int, *, codec: str = "gzip") -> bytes:
     return head[:length]
 
 
-def _blocks(file: Any, codec: str) -> Iterator[bytes]:
+def _blocks(file: Any, codec: str, to_its_end: bool) -> Iterator[bytes]:
     """Decompressed blocks; a stream that breaks off yields what there is of it."""
     pending = file.read(_READ_BYTES)
     while pending.strip(b"\0"):
@@ -128,6 +131,8 @@ def _blocks(file: Any, codec: str) -> Iterator[bytes]:
                 yield block
             elif not machine.eof and not pending:
                 pending = file.read(_READ_BYTES)
+                if not pending and to_its_end:
+                    raise VolumeError(f"{Path(file.name).name} is truncated; copy or export it again")
                 if not pending:
                     return
         pending = machine.unused_data or file.read(_READ_BYTES)
