@@ -55,13 +55,13 @@ def brute_force(labels: npt.NDArray[np.uint8], recipe: TomographyRecipe, seed: i
     cm = VOXEL_UM * 1e-4
     radius = size / np.sqrt(2.0)
     chord = 2 * np.sqrt(np.maximum(radius**2 - places**2, 0.0))[:, None] * float(table[Tissue.RESIN]) * cm
-    passed = np.exp(-(radon(image, theta, circle=True) * cm + chord))  # type: ignore[no-untyped-call]
+    passed = np.exp(-(radon(image, theta, circle=True) * cm + chord))
     generator = np.random.default_rng(seed)
     passed *= 1 + recipe.gain_error * generator.standard_normal(wide)[:, None]
     if recipe.photons:
         passed = np.maximum(generator.poisson(recipe.photons * passed), 0.5) / recipe.photons
     lines = -np.log(passed) - chord
-    back = iradon(lines, theta, filter_name="hann", interpolation="cubic", circle=True)  # type: ignore[no-untyped-call]
+    back = iradon(lines, theta, filter_name="hann", interpolation="cubic", circle=True)
     image = np.asarray(back, dtype=np.float64)[around : around + size, around : around + size]
     return image / cm + float(table[Tissue.RESIN])
 

@@ -7,7 +7,7 @@ import zarr
 
 from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid
-from tomostain.images.resample import to_linear, to_srgb
+from tomostain.images.srgb import to_linear, to_srgb
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tomostain.images.resample import to_linear
+from tomostain.images.srgb import to_linear
 from tomostain.learning.augment import NO_AUGMENT, Augment, coded, draw_map, flaw_ct, flaw_stain, warp
 
 WARPED = Augment(warp_share=1.0, elastic_px=0.0, scale=1.0)

@@ -11,7 +11,8 @@ import pytest
 
 from tomostain.images.geometry import Grid, Placement, Plane
 from tomostain.images.image import Slide
-from tomostain.images.resample import slide_on_plane, to_linear, to_srgb
+from tomostain.images.resample import slide_on_plane
+from tomostain.images.srgb import to_linear, to_srgb
 from tomostain.phantom.colours import (
     MEASURED_WHITE,
     NOMINAL_UM,

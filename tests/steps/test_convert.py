@@ -10,8 +10,9 @@ import tifffile
 
 from tomostain.cli import main
 from tomostain.images.geometry import Grid
-from tomostain.images.resample import area_average, to_srgb
+from tomostain.images.resample import area_average
 from tomostain.images.simulated import SIMULATED
+from tomostain.images.srgb import to_srgb
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.slides import read_slide
 from tomostain.io.volumes import read_volume

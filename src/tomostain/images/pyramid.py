@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tomostain.images.resample import to_linear, to_srgb
+from tomostain.images.srgb import to_linear, to_srgb
 from tomostain.images.tiling import Window, tiles
 
 Reduce = Literal["mean", "nearest"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,38 +15,11 @@ from scipy import ndimage
 
 from tomostain.images.geometry import Floats, Grid, Placement, Plane
 from tomostain.images.image import LazyArray, Level, Slide, Volume
+from tomostain.images.srgb import RGB, Linear, to_linear, to_srgb
 
-RGB = npt.NDArray[np.uint8]
-Linear = npt.NDArray[np.float32]
 _POINTS = 4
 """Points along each axis of a plane pixel that its area average is made of."""
 _BAND_ROWS = 256
-
-
-def _linear_table() -> npt.NDArray[np.float32]:
-    value = np.arange(256) / 255.0
-    light: npt.NDArray[np.float32] = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(
-        np.float32
-    )
-    return light
-
-
-_TO_LINEAR = _linear_table()
-_TO_LINEAR.setflags(write=False)
-
-
-def to_linear(rgb: RGB) -> Linear:
-    """uint8 sRGB -> linear light in [0, 1], float32, same shape."""
-    linear: Linear = _TO_LINEAR[rgb]
-    return linear
-
-
-def to_srgb(linear: npt.NDArray[Any]) -> RGB:
-    """Linear light in [0, 1] (clipped) -> uint8 sRGB, rounded half up, same shape."""
-    light = np.clip(linear, 0.0, 1.0)
-    value = np.where(light <= 0.0031308, light * 12.92, 1.055 * np.power(light, 1 / 2.4) - 0.055)
-    rgb: RGB = np.floor(value * 255.0 + 0.5).astype(np.uint8)
-    return rgb
 
 
 def area_average(rgb: RGB, factor: int) -> Linear:

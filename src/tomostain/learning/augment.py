@@ -11,6 +11,8 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
+from tomostain.images.srgb import encoded
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -138,10 +140,7 @@ def flaw_stain(rng: np.random.Generator, linear: Floats, augment: Augment) -> Fl
 
 def coded(linear: Floats) -> Floats:
     """Linear light in [0, 1] (clipped) -> sRGB-coded values in [-1, 1], unrounded, same shape."""
-    light = np.clip(linear, 0.0, 1.0)
-    low = light <= np.float32(0.0031308)
-    value = np.where(low, light * np.float32(12.92), np.float32(1.055) * np.power(light, np.float32(1 / 2.4)) - 0.055)
-    return (value * 2.0 - 1.0).astype(np.float32)
+    return (encoded(linear) * 2.0 - 1.0).astype(np.float32)
 
 
 @cache

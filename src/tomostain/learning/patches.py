@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from tomostain.images.resample import to_linear
+from tomostain.images.srgb import to_linear
 from tomostain.learning.augment import Augment, coded, draw_map, flaw_ct, flaw_stain, warp
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.pairs.pair import Pair

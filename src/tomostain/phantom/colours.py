@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from tomostain.images.resample import to_srgb
+from tomostain.images.srgb import decoded, to_srgb
 from tomostain.phantom.recipe import Material
 from tomostain.phantom.tissues import Tissue
 
@@ -183,6 +183,5 @@ def _encoded_sums() -> npt.NDArray[np.uint8]:
 
 
 def _decoded(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Turn sRGB values in [0, 255], fractions allowed, into linear light (IEC 61966-2-1)."""
-    share = np.asarray(value, dtype=np.float64) / 255.0
-    return np.asarray(np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4))
+    """Turn sRGB values in [0, 255], fractions allowed, into linear light."""
+    return np.asarray(decoded(np.asarray(value, dtype=np.float64) / 255.0), dtype=np.float64)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from tomostain._imports import nearest
-from tomostain.images.resample import to_srgb
+from tomostain.images.srgb import to_srgb
 from tomostain.phantom.colours import seen
 
 Linear = npt.NDArray[np.float32]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from tomostain.images.geometry import Grid, Placement, Plane, Vector
-from tomostain.images.resample import to_srgb
+from tomostain.images.srgb import to_srgb
 from tomostain.phantom.colours import Stain, densities, dye_share, seen, to_linear_density
 from tomostain.phantom.recipe import Material
 from tomostain.phantom.tissues import BONE, Tissue, is_any

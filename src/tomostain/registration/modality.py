@@ -17,7 +17,7 @@ from skimage.filters import threshold_otsu
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Slide, Volume
-from tomostain.images.resample import to_linear
+from tomostain.images.srgb import to_linear
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -155,7 +155,7 @@ def _split(values: Float32) -> _Split | None:
     """Otsu's two kinds (1979) of values (n,); None where all are alike."""
     if values.size < 100 or np.ptp(values) <= 0:
         return None
-    edge = float(threshold_otsu(values, nbins=1024))  # type: ignore[no-untyped-call]
+    edge = float(threshold_otsu(values, nbins=1024))
     low, high = values[values <= edge], values[values > edge]
     if not (low.size and high.size):
         return None

@@ -65,7 +65,7 @@ class Region:
 
 def colour_difference(painted: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """CIEDE2000 of two sRGB images (y, x, 3) uint8 -> (y, x) float32; 2.3 is just noticeable, 100 black to white."""
-    difference: Floats = deltaE_ciede2000(rgb2lab(painted), rgb2lab(real))  # type: ignore[no-untyped-call]
+    difference: Floats = deltaE_ciede2000(rgb2lab(painted), rgb2lab(real))
     return np.asarray(difference, dtype=np.float32)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from skimage.filters import threshold_otsu
 
 from tomostain.images.image import Volume
 
@@ -63,12 +64,7 @@ def find_background(ct: Volume) -> Background:
         return Background(float(low), float(low))
     counts, edges = np.histogram(np.clip(sample, low, high), bins=_BINS, range=(float(low), float(high)))
     middles = 0.5 * (edges[1:] + edges[:-1])
-    below = np.cumsum(counts)
-    sums = np.cumsum(counts * middles)
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    otsu = float(edges[1 + int(np.nanargmax(between[:-1]))])
+    otsu = float(threshold_otsu(hist=(counts, middles)) + 0.5 * (edges[1] - edges[0]))
     value = float(np.median(sample[sample < otsu]))
     return Background(value + 0.5 * (otsu - value), value)
 

@@ -16,7 +16,7 @@ from tomostain._settings import PIXEL_UM, Within, check_numbers
 from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
 from tomostain.images.image import Slide, Volume, warn_if_grey
-from tomostain.images.resample import to_linear
+from tomostain.images.srgb import to_linear
 from tomostain.io.slides import read_grey, read_picture, read_slide
 from tomostain.io.volumes import read_volume
 from tomostain.registration.align import SHRINKAGE, Knowledge, align, placement_of, pose_of

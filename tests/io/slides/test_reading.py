@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tomostain.images.resample import area_average, to_srgb
+from tomostain.images.resample import area_average
+from tomostain.images.srgb import to_srgb
 from tomostain.io.contained import scanner
 from tomostain.io.slides import read_grey, read_mask, read_slide
 from tomostain.io.writers.pyramidal_tiff import write_slide

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import tifffile
 
 from tomostain.images.image import LazyArray
-from tomostain.images.resample import area_average, to_srgb
+from tomostain.images.resample import area_average
+from tomostain.images.srgb import to_srgb
 from tomostain.runs import whole
 
 TILE_PX = 256
