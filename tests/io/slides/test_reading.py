@@ -373,3 +373,23 @@ def test_unknown_suffix_names_the_known_ones(tmp_path):
     (tmp_path / "s.xyz").touch()
     with pytest.raises(ValueError, match=r"s\.xyz: slides are read from \.tif, .*\.czi"):
         read_slide(tmp_path / "s.xyz")
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "line"),
+    [
+        ("s.vms", "s.vms", "ImageFile(1,0)=../secret.jpg"),
+        ("s.vmu", "s.vmu", "MacroImage=/etc/passwd"),
+        ("s.vms", "s.vms", "ImageFile=link.jpg"),
+        ("s.mrxs", "s/Slidedat.ini", "FILE_0 = ../../secret.jpg"),
+    ],
+)
+def test_files_that_a_slides_list_names_lie_in_its_folder(tmp_path, name, index, line):
+    folder = tmp_path / "scan"
+    (folder / "s").mkdir(parents=True)
+    (tmp_path / "secret.jpg").write_bytes(b"x")
+    (folder / "link.jpg").symlink_to("../secret.jpg")
+    (folder / name).write_text("")
+    (folder / index).write_text(f"[Virtual Microscope Specimen]\n{line}\n")
+    with pytest.raises(ValueError, match=rf"{name}.* takes its values from .*outside its own folder"):
+        read_slide(folder / name, pixel_um=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,17 @@ from PIL import Image
 
 from tomostain.io.contained.marks import is_tiff
 from tomostain.io.contained.pixel_size import Statement, of_aperio
+from tomostain.io.inside import inside_folder
 from tomostain.io.units import number_of
+
+_LIST_BYTES = 2**22
 
 
 class ScannerSlide:
     """What OpenSlide opens, cropped to what was scanned (``openslide.bounds-*``), on the slide's background."""
 
     def __init__(self, path: str) -> None:
+        _check_named_files(Path(path))
         self._slide: Any = openslide.OpenSlide(path)
         properties = {str(key): str(value) for key, value in self._slide.properties.items()}
         width, height = self._slide.dimensions
@@ -87,3 +92,18 @@ def _statements(properties: dict[str, str]) -> list[Statement | None]:
 def _whole(factor: float) -> float:
     """A downsample without the rounding of the level's size: OpenSlide divides sizes, scanners halve."""
     return float(round(factor)) if abs(factor - round(factor)) < 0.005 * factor else factor
+
+
+def _check_named_files(file: Path) -> None:
+    """Refuse a slide whose list of files leads out of its folder: OpenSlide opens whatever stands there."""
+    lists = {".vms": file, ".vmu": file, ".mrxs": file.with_suffix("") / "Slidedat.ini"}
+    index = lists.get(file.suffix.lower())
+    if index is None or not index.is_file():
+        return
+    text = inside_folder(file.parent, index.relative_to(file.parent), file.name) if index != file else index
+    with text.open("rb") as opened:
+        lines = opened.read(_LIST_BYTES).decode("latin-1").splitlines()
+    for line in lines:
+        key, mark, value = line.partition("=")
+        if mark and value.strip() and ("file" in key.lower() or "image" in key.lower()):
+            inside_folder(file.parent, value.strip(), file.name, beside=index.parent)
