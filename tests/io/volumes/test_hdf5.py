@@ -1,5 +1,6 @@
 """HDF5 and NeXus: which data set is taken, which links are followed, where the voxel size is believed."""
 
+import pickle
 import subprocess
 import sys
 import zlib
@@ -481,3 +482,52 @@ def test_a_reconstruction_beside_its_projections_is_read(scan, ct, layout):
         file.attrs["default"] = "entry" if layout is nxtomo else "reconstruction/values"
 
     np.testing.assert_array_equal(read_volume(scan(fill), **UNIT)[:], ct)
+
+
+def _virtual(file, ct, parts, fill=0):
+    """A virtual data set whose boxes come from other files: (z's, file, its z's)."""
+    layout = h5py.VirtualLayout(ct.shape, ct.dtype)
+    for into, source, shape, out_of in parts:
+        layout[into] = h5py.VirtualSource(source, "ct", shape=shape)[out_of]
+    file.create_virtual_dataset("all", layout, fillvalue=fill)
+
+
+def test_parts_of_a_virtual_data_set_are_read_and_checked_one_by_one(scan, rng):
+    values = rng.integers(0, 900, (9, 16, 18)).astype("u2")
+    for i in range(3):
+        part = values[3 * i : 3 * i + 3]
+        settings = {"chunks": (2, 8, 9), "compression": "gzip"} if i else {}
+        scan(lambda file, part=part, settings=settings: file.create_dataset("ct", data=part, **settings), f"p{i}.h5")
+    scan(lambda file: file.create_dataset("ct", data=values[4]), "plane.h5")
+    parts = [(slice(3 * i, 3 * i + 3), f"p{i}.h5", (3, 16, 18), slice(0, 3)) for i in range(3)]
+    path = scan(lambda file: _virtual(file, values, parts))
+    volume = read_volume(path, **UNIT)
+    np.testing.assert_array_equal(volume[:], values)
+    np.testing.assert_array_equal(volume[2:7, 3:11, 5:], values[2:7, 3:11, 5:])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(volume))[1:5, 7], values[1:5, 7])
+    bomb = scan(lambda file: file.create_dataset("ct", data=values[3:6], chunks=(2, 8, 9), compression="gzip"), "b.h5")
+    with h5py.File(bomb, "a") as file:
+        file["ct"].id.write_direct_chunk((0, 8, 9), zlib.compress(bytes(2**24)))
+    parts[1] = (slice(3, 6), "b.h5", (3, 16, 18), slice(0, 3))
+    volume = read_volume(scan(lambda file: _virtual(file, values, parts), "other.h5"), **UNIT)
+    np.testing.assert_array_equal(volume[0:3], values[0:3])
+    with pytest.raises(ValueError, match=r"other\.h5, b\.h5: its chunk at \(0, 8, 9\), a .* cannot be unpacked"):
+        volume[4]
+
+
+def test_planes_make_a_virtual_volume_and_holes_in_it_are_reported(scan, rng):
+    values = rng.integers(1, 900, (4, 8, 9)).astype("u2")
+    for z in range(4):
+        scan(lambda file, z=z: file.create_dataset("ct", data=values[z]), f"z{z}.h5")
+    parts = [(z, f"z{z}.h5", (8, 9), slice(None)) for z in range(4)]
+    np.testing.assert_array_equal(read_volume(scan(lambda file: _virtual(file, values, parts)), **UNIT)[1:], values[1:])
+    volume = read_volume(scan(lambda file: _virtual(file, values, parts[:3], fill=7), "holes.h5"), **UNIT)
+    with pytest.warns(UserWarning, match=r"holes\.h5 does not store all of its chunks; what is not stored reads as 7"):
+        np.testing.assert_array_equal(volume[2:], np.stack([values[2], np.full((8, 9), 7)]))
+
+
+def test_a_virtual_data_set_of_parts_that_are_no_boxes_is_refused(scan, ct):
+    scan(lambda file: file.create_dataset("ct", data=ct[::2]), "even.h5")
+    parts = [(slice(0, 6, 2), "even.h5", (3, 8, 9), slice(None))]
+    with pytest.raises(ValueError, match=r"scan\.h5 is a virtual data set whose parts are no boxes"):
+        read_volume(scan(lambda file: _virtual(file, ct, parts)), **UNIT)

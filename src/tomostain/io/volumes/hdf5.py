@@ -15,13 +15,12 @@ import numpy as np
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
 from tomostain.io.inside import inside_folder
-from tomostain.io.volumes.arrays import Array, Box, Chunked, Flat, Held, Source, Windowed
+from tomostain.io.volumes.arrays import Chunked, Flat, Source, Windowed
 from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
-from tomostain.io.volumes.hdf5_chunks import read_chunks
 from tomostain.io.volumes.hdf5_links import Node, candidates, find, nexus_default, scale_of, why_projections
+from tomostain.io.volumes.hdf5_values import DataSet, Virtual, parts_of
 from tomostain.io.volumes.stated_spacing import agreed, of_attributes, of_axes, of_siblings
 from tomostain.io.volumes.stated_values import refuse_projections
-from tomostain.io.volumes.zarr_bounds import warn_of_missing
 
 KIND = "HDF5"
 MOST_CHUNK_BYTES = 2**29
@@ -36,34 +35,6 @@ _FILTERS = {
     32015: "zstd",
     32026: "blosc2",
 }
-
-
-class DataSet:
-    """The three long axes of a data set in an HDF5 file that is kept open; HDF5 reads only the chunks a box touches."""
-
-    def __init__(
-        self, name: str, file: Path, path: str, axes: slice, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> None:
-        self.shape, self.dtype = shape[axes], dtype
-        self._where = (name, file, path, axes, shape, dtype)
-        self._name, self._warned = name, False
-        self._before, self._after = axes.start, len(shape) - axes.stop
-        self._data: Held[h5py.Dataset] = Held(_open_dataset, file, path)
-
-    def read(self, box: Box) -> Array:
-        where = (*(slice(0, 1),) * self._before, *(slice(a, b) for a, b in box), *(slice(0, 1),) * self._after)
-        data = self._data.get()
-        if not data.chunks:
-            plain: Array = data[where]
-            return plain.reshape(tuple(b - a for a, b in box))
-        values = np.empty(tuple(part.stop - part.start for part in where), self.dtype)
-        if read_chunks(data, where, values, self._name) and not self._warned:
-            self._warned = True
-            warn_of_missing(self._name, data.fillvalue)
-        return values.reshape(tuple(b - a for a, b in box))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (DataSet, self._where)
 
 
 def read_hdf5(path: Path, given: Given) -> Volume:
@@ -89,16 +60,19 @@ def read_hdf5(path: Path, given: Given) -> Volume:
             axes = _axes_of(name, data)
             _check(name, data, node, path)
             stated, seen = (None, "") if given.spacing_um else _stated_spacing(data, node, axes)
-            source = _source(name, data, node, axes)
+            source = _source(name, data, node, axes, path)
             scale = scale_of(name, node, data)
         grid = Grid(source.shape, spacing_of(name, stated, given, found=seen))
         array, units = scale.applied(Windowed(source, name, KIND))
         return Volume(array, grid, name=name, about={"format": "HDF5", "data": node.path} | units)
 
 
-def _source(name: str, data: h5py.Dataset, node: Node, axes: slice) -> Source:
-    """Values that lie in one piece are read where they lie, all others through HDF5."""
+def _source(name: str, data: h5py.Dataset, node: Node, axes: slice, root: Path) -> Source:
+    """Values that lie in one piece are read where they lie, all others by their chunks or through HDF5."""
     shape, dtype = tuple(int(n) for n in data.shape), np.dtype(data.dtype)
+    if data.is_virtual:
+        sources = [(mapping, *_part(name, mapping, node, root)) for mapping in data.virtual_sources()]
+        return Virtual(name, shape[axes], dtype, axes.start, parts_of(name, sources), data.fillvalue)
     at, plain = data.id.get_offset(), data.id.get_type() == h5py.h5t.py_create(dtype)
     if at is not None and plain and data.id.get_storage_size() == math.prod(shape) * dtype.itemsize:
         z, y, x = shape[axes]
@@ -107,8 +81,16 @@ def _source(name: str, data: h5py.Dataset, node: Node, axes: slice) -> Source:
     return Chunked(source, tuple(data.chunks[axes])) if data.chunks else source
 
 
-def _open_dataset(file: Path, path: str) -> h5py.Dataset:
-    return h5py.File(file, "r")[path]
+def _part(name: str, mapping: Any, node: Node, root: Path) -> tuple[Path, str]:
+    """The file and path that a part of a virtual data set comes from."""
+    file = node.file
+    if mapping.file_name != ".":
+        file = inside_folder(root.parent, mapping.file_name, name, beside=node.file.parent)
+    if not file.is_file():
+        raise VolumeError(f"{name} takes its values from {mapping.file_name}, which is not there; copy it here")
+    found = find(file, mapping.dset_name)
+    inside_folder(root.parent, found.file, name)
+    return found.file, found.path
 
 
 def _chosen(path: Path, inside: str) -> Node:
@@ -175,12 +157,7 @@ def _check(name: str, data: h5py.Dataset, node: Node, root: Path, *, part_of_ano
     for source in sources:
         if part_of_another:
             raise VolumeError(f"{name} is a virtual data set made of virtual ones; save its values in one data set")
-        file = node.file
-        if source.file_name != ".":
-            file = inside_folder(root.parent, source.file_name, name, beside=node.file.parent)
-        if not file.is_file():
-            raise VolumeError(f"{name} takes its values from {source.file_name}, which is not there; copy it here")
-        part = find(file, source.dset_name)
+        part = Node(*_part(name, source, node, root))
         with part.open() as values:
             _check(f"{source.file_name}::{source.dset_name}", values, part, root, part_of_another=True)
     if not external and not sources:
