@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
 READY  := $(VENV)/.ready
+# Where LPIPS has its weights: as the environment says, else in the folder of test data, if there is one.
+export TOMOSTAIN_LPIPS ?= $(abspath $(wildcard $(or $(TOMOSTAIN_SHARED),../shared)/lpips))
 
 .PHONY: demo test check fuzz format real clean
 

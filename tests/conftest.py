@@ -9,6 +9,9 @@ import pytest
 from tomostain.images.geometry import Grid
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+_SHARED = Path(os.environ.get("TOMOSTAIN_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+if (_SHARED / "lpips").is_dir():
+    os.environ.setdefault("TOMOSTAIN_LPIPS", str(_SHARED / "lpips"))
 
 
 @pytest.fixture
@@ -24,8 +27,6 @@ def ct_grid():
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real images and weights; tests that need it are skipped, loudly, where it is not."""
-    stated = os.environ.get("TOMOSTAIN_SHARED")
-    folder = Path(stated) if stated else Path(__file__).resolve().parents[2] / "shared"
-    if not (folder / "data").is_dir():
-        pytest.skip(f"REAL IMAGES NOT FOUND: set TOMOSTAIN_SHARED, or put them at {folder}")
-    return folder
+    if not (_SHARED / "data").is_dir():
+        pytest.skip(f"REAL IMAGES NOT FOUND: set TOMOSTAIN_SHARED, or put them at {_SHARED}")
+    return _SHARED

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -111,36 +114,54 @@ def test_missing_weights_name_both_ways_to_get_them(tmp_path: Path, monkeypatch:
 
 
 def test_weights_are_looked_for_in_the_declared_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("argument", "named", "shared/lpips", "work/shared/lpips", "cache/tomostain/lpips")
-    places = {name: tmp_path / name for name in names}
+    places = {name: tmp_path / name for name in ("argument", "named", "cache")}
     for place in places.values():
-        place.mkdir(parents=True)
+        place.mkdir()
         (place / "alex.safetensors").touch()
-    (tmp_path / "work" / "project").mkdir()
-    monkeypatch.chdir(tmp_path / "work" / "project")
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "site" / "src" / "tomostain" / "learning" / "lpips.py"))
-    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(module, "user_folder", lambda: places["cache"])
     monkeypatch.setenv("TOMOSTAIN_LPIPS", str(places["named"]))
-    monkeypatch.setenv("TOMOSTAIN_SHARED", str(tmp_path / "shared"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert find_weights("alex", places["argument"]).parent == places["argument"]
     assert find_weights("alex").parent == places["named"]
-    monkeypatch.delenv("TOMOSTAIN_LPIPS")
-    for name in ("shared/lpips", "work/shared/lpips", "cache/tomostain/lpips"):
-        assert find_weights("alex").parent.resolve() == places[name]
-        (places[name] / "alex.safetensors").unlink()
+    (places["named"] / "alex.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="named"):  # a folder that is named is not replaced by another
+        find_weights("alex")
+    for unset in (lambda: monkeypatch.setenv("TOMOSTAIN_LPIPS", ""), lambda: monkeypatch.delenv("TOMOSTAIN_LPIPS")):
+        unset()
+        assert find_weights("alex").parent == places["cache"]
+
+
+def test_the_package_does_not_know_where_it_was_developed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOMOSTAIN_LPIPS", raising=False)
+    monkeypatch.setattr(module, "user_folder", lambda: tmp_path / "cache")
+    (tmp_path / "shared" / "lpips").mkdir(parents=True)
+    (tmp_path / "shared" / "lpips" / "alex.safetensors").touch()
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("TOMOSTAIN_SHARED", str(tmp_path / "shared"))
     with pytest.raises(FileNotFoundError):
         find_weights("alex")
 
 
-def test_a_download_brings_both_files_and_an_unreachable_address_is_named(tmp_path: Path) -> None:
+def test_a_download_brings_both_files_and_an_unreachable_address_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     backbone, heads = _as_pth(_untrained("alex"), tmp_path)
     here = tmp_path / "here"
     here.mkdir()
-    got = download("alex", here, addresses=(backbone.as_uri(), heads.as_uri()))
-    assert [file.read_bytes() for file in got] == [backbone.read_bytes(), heads.read_bytes()]
-    with pytest.raises(ConnectionError, match=r"nowhere\.pth cannot be downloaded"):
-        download("alex", here, addresses=((tmp_path / "nowhere.pth").as_uri(), heads.as_uri()))
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{server.server_port}"
+        got = download("alex", here, addresses=(f"{at}/{backbone.name}", f"{at}/{heads.name}"))
+        assert [file.read_bytes() for file in got] == [backbone.read_bytes(), heads.read_bytes()]
+        with pytest.raises(ConnectionError, match=r"nowhere\.pth cannot be downloaded"):
+            download("squeeze", here, addresses=(f"{at}/nowhere.pth", f"{at}/{heads.name}"))
+        server.shutdown()
 
 
 def test_nothing_is_downloaded_unasked() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+import pooch
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -187,42 +188,24 @@ def _probe() -> tuple[Tensor, Tensor]:
 
 def user_folder() -> Path:
     """Where ``tomostain lpips-weights`` keeps the weights for this user: the cache folder of the system."""
-    if sys.platform == "win32":
-        cache = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return cache / "tomostain" / "lpips"
+    return Path(pooch.os_cache("tomostain")) / "lpips"
 
 
 def find_weights(net: Net, folder: Path | None = None) -> Path:
-    """The file ``NET.safetensors``, looked for in this order.
-
-    ``folder``; the folder that TOMOSTAIN_LPIPS names; lpips/ in the folder that TOMOSTAIN_SHARED names; ../shared/lpips
-    beside the working folder or beside the checkout that this file belongs to; the user's cache folder. A folder that
-    is named outright (the first two) is not replaced by another one.
+    """The file ``NET.safetensors`` in ``folder``, else in the folder that TOMOSTAIN_LPIPS names, else in the cache.
 
     Raises
     ------
     FileNotFoundError
-        None of them has it.
+        It is not there.
     """
     name = f"{net}.safetensors"
-    named = folder or (Path(os.environ["TOMOSTAIN_LPIPS"]) if os.environ.get("TOMOSTAIN_LPIPS") else None)
-    if named is not None:
-        places = [Path(named)]
-    else:
-        places = [Path(os.environ["TOMOSTAIN_SHARED"]) / "lpips"] if os.environ.get("TOMOSTAIN_SHARED") else []
-        places.append(Path.cwd().parent / "shared" / "lpips")
-        checkout = Path(__file__).resolve().parents[3]
-        if (checkout / "pyproject.toml").is_file():
-            places.append(checkout.parent / "shared" / "lpips")
-        places.append(user_folder())
-    for place in places:
-        if (place / name).is_file():
-            return place / name
+    place = Path(folder or os.environ.get("TOMOSTAIN_LPIPS") or user_folder())
+    if (place / name).is_file():
+        return place / name
     backbone, heads = ADDRESSES[net]
     raise FileNotFoundError(
-        f"LPIPS needs the published weights {name}, which are not in {', '.join(str(p) for p in places)}. Either run "
+        f"LPIPS needs the published weights {name}, which are not in {place}. Either run "
         f"`tomostain lpips-weights --download --net {net}` once, where there is internet; or bring the two files "
         f"{backbone} and {heads} here and run `tomostain lpips-weights {Path(backbone).name} {Path(heads).name} "
         f"--net {net}`; or leave LPIPS out with `--metrics ssim psnr`"
@@ -265,15 +248,15 @@ def download(net: Net, folder: Path, *, addresses: tuple[str, str] | None = None
     """
     files = []
     for kind, address in zip(("backbone", "heads"), addresses or ADDRESSES[net], strict=True):
-        file = Path(folder) / f"{net}_{kind}.pth"
+        name = f"{net}_{kind}.pth"
         try:
-            torch.hub.download_url_to_file(address, str(file), progress=sys.stderr.isatty())
-        except OSError as error:  # urllib's errors are OSErrors
+            file = pooch.retrieve(address, None, fname=name, path=folder, progressbar=sys.stderr.isatty())
+        except (OSError, ValueError) as error:  # those of requests are OSErrors
             raise ConnectionError(
                 f"{address} cannot be downloaded ({error}); download it elsewhere and give the file to "
                 "`tomostain lpips-weights BACKBONE HEADS`"
             ) from None
-        files.append(file)
+        files.append(Path(file))
     return files[0], files[1]
 
 

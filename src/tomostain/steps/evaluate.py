@@ -32,7 +32,7 @@ class EvaluateRecipe:
     lpips_net: Literal["alex", "squeeze"] = "alex"
     """Network inside LPIPS; AlexNet is the one that papers report."""
     lpips_folder: Path | None = None
-    """Folder with the published LPIPS weights; looked for in the usual places if not given."""
+    """Folder with the published LPIPS weights; default: TOMOSTAIN_LPIPS, else the user's cache folder."""
     use_confidence: bool = True
     """Weigh each pixel with the registration's confidence; off, every unmasked pixel counts alike."""
     allow_training_specimens: bool = False
