@@ -1,4 +1,4 @@
-# make demo | test | check | fuzz | real: each sets up what it needs in .venv; nothing else is to be typed.
+# make demo | test | check | fuzz | real | wheel-test: each sets up what it needs in .venv; nothing else is to be typed.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # Where LPIPS has its weights: as the environment says, else in the folder of test data, if there is one.
 export TOMOSTAIN_LPIPS ?= $(abspath $(wildcard $(or $(TOMOSTAIN_SHARED),../shared)/lpips))
 
-.PHONY: demo test check fuzz format real clean
+.PHONY: demo test check fuzz format real wheel-test clean
 
 # Torch is pinned in constraints.txt and named here, so that pip takes the CPU build that the constraint points at.
 $(READY): pyproject.toml constraints.txt
@@ -27,6 +27,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
+
+# What a user gets: a wheel in an empty environment, without the packages of development.
+wheel-test:
+	PYTHON=$(PYTHON) .ci/wheel
 
 fuzz: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(CASE)

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import os
 import re
+import resource
 import sys
 import traceback
 import typing
@@ -45,7 +46,7 @@ COMMANDS = MappingProxyType(
 FAULT, USAGE_FAULT, OUR_FAULT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 TRACEBACK = "TOMOSTAIN_TRACEBACK"
 _NO_MEMORY = re.compile(
-    r"out of memory|alloc|can't start new thread|not enough memory|failed to map|Resource temporarily", re.IGNORECASE
+    r"out of memory|alloc|can't start new thread|not enough memory|failed to map|temporarily unavailable", re.IGNORECASE
 )
 
 
@@ -169,11 +170,7 @@ def _sentence(error: Exception) -> tuple[str, int]:
     while isinstance(cause, ImportError) and cause.__cause__ is not None:
         cause = cause.__cause__
     text = _one_line(cause)
-    if isinstance(cause, MemoryError) or (
-        isinstance(cause, RuntimeError | ImportError | SystemError | OSError)
-        and (_NO_MEMORY.search(text) or getattr(cause, "errno", None) in (errno.ENOMEM, errno.EAGAIN))
-        and not isinstance(cause, BlockingIOError)
-    ):
+    if _is_lack_of_memory(cause, text):
         return (
             f"not enough memory ({text}); close other programs, or raise the limit (ulimit -v)",
             FAULT,
@@ -192,6 +189,16 @@ def _sentence(error: Exception) -> tuple[str, int]:
         f"{TRACEBACK}=1 shows when the command is run again",
         OUR_FAULT,
     )
+
+
+def _is_lack_of_memory(error: BaseException, text: str) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, SystemError):  # of an extension module that could not be loaded
+        return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    if isinstance(error, OSError) and not isinstance(error, BlockingIOError) and error.errno is not None:
+        return error.errno in (errno.ENOMEM, errno.EAGAIN)
+    return isinstance(error, RuntimeError | ImportError) and bool(_NO_MEMORY.search(text))
 
 
 def _usage(error: CycloptsError) -> str:
