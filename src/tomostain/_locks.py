@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,20 @@ def marker_path(out: Path) -> Path:
     """Where the mark of ``out`` lies: beside it."""
     there = Path(os.path.abspath(out))
     return there.with_name(there.name + SUFFIX)
+
+
+def read_mark(out: Path) -> dict[str, Any] | None:
+    """Who writes, or wrote, a half-written ``out``: step, process, machine, command; None where it is not marked.
+
+    The mark is only read, not locked: no run is kept from starting.
+    """
+    try:
+        about = json.loads(marker_path(out).read_bytes()[:65536])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 class Mark:
@@ -42,7 +57,8 @@ class Mark:
 
     def write(self) -> None:
         """Note who writes; from here on, what lies at ``out`` was left by us."""
-        about = {"step": self._step, "process": os.getpid(), "machine": platform.node()}
+        command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+        about = {"step": self._step, "process": os.getpid(), "machine": platform.node(), "command": command}
         self.is_written = True
         os.ftruncate(self._file, os.pwrite(self._file, json.dumps(about).encode() + b"\n", 0))
         os.fsync(self._file)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from tomostain import __version__
-from tomostain._locks import SUFFIX, Mark
+from tomostain._locks import SUFFIX, Mark, read_mark
 
 Item = TypeVar("Item")
 FORMAT = "tomostain-run"
@@ -171,6 +171,22 @@ def read_record(out: Path) -> dict[str, Any]:
 def is_complete(out: Path) -> bool:
     """Whether the step that writes ``out`` came to its end."""
     return Path(out).exists() and record_path(out).is_file()
+
+
+def unfinished(out: Path) -> dict[str, Any] | None:
+    """Step, command and process of the run that writes ``out``, or was interrupted; None where none did."""
+    return read_mark(out)
+
+
+def is_running(about: Mapping[str, Any]) -> bool:
+    """Whether the process that ``unfinished`` names runs on this machine; of another machine it cannot be known."""
+    try:
+        os.kill(int(about["process"]), 0)
+    except PermissionError:
+        return bool(about.get("machine") == platform.node())
+    except (OSError, KeyError, TypeError, ValueError, OverflowError):
+        return False
+    return bool(about.get("machine") == platform.node())
 
 
 def was_made_by(out: Path, recipe: Any) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tomostain import runs
 from tomostain.cli import main
 from tomostain.images.geometry import Grid
 from tomostain.images.intensity import AROUND, BONE, METAL, SOFT
@@ -17,8 +18,12 @@ from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import VolumeOptions
 from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.pairs.pair import Pair, save_pair
+from tomostain.scoring.evaluation import Evaluation
+from tomostain.scoring.scores import Score
 from tomostain.steps.convert import convert
 from tomostain.steps.inspect import InspectRecipe, facts_of
+from tomostain.steps.pair import pair as make_pairs
+from tomostain.steps.phantom import PhantomRecipe, phantom
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def test_volume_with_a_voxel_size_is_ready_to_be_used(tmp_path, values, capsys):
     assert [command.split()[1] for command in facts["next"]] == ["register", "pair", "stain"]
     assert main(["inspect", str(tmp_path / "ct.ome.zarr")]) == 0
     text = capsys.readouterr().out
-    assert "believed: metal" in text
+    assert "probably metal" in text
     assert "12 x 60 x 60" in text
 
 
@@ -112,6 +117,102 @@ def test_pair_and_folders_that_commands_wrote_are_summed_up(tmp_path, rng, value
     )
     facts = facts_of(tmp_path / "cohort")
     assert (facts["kind"], facts["results"]) == ("result of tomostain phantom", {"n": 2})
+
+
+def _told(path):
+    """Kind, whether it is finished, and the commands to type next."""
+    facts = facts_of(path)
+    assert facts["what"]
+    return facts["kind"], facts["finished"], facts["next"]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """A demo's folder: cohort, pairs, and what could be made of them without training."""
+    home = tmp_path_factory.mktemp("demo") / "demo"
+    home.mkdir()
+    recipe = PhantomRecipe(specimens=2, slides=1, size=(24, 48, 48), without=("all",), seed=12)
+    make_pairs(phantom(home / "cohort", recipe=recipe), home / "pairs")
+    return home
+
+
+def test_a_cohort_its_placements_and_its_pairs_are_known_with_the_next_command(story):
+    cohort, pairs = story / "cohort", story / "pairs"
+    assert _told(cohort) == ("phantom cohort", True, [f"tomostain pair {cohort} pairs/"])
+    assert _told(pairs) == ("pairs", True, [f"tomostain train {pairs} stainer/ --hold-out S01"])
+    assert facts_of(pairs)["what"] == (
+        "2 pairs of 2 specimens (S00, S01), stained with toluidine blue; 2 simulated (phantom)"
+    )
+    placement = cohort / "S00" / "slides" / "slide_0.placement.json"
+    kind, finished, following = _told(placement)
+    assert (kind, finished) == ("placement", True)
+    assert following[0].startswith("tomostain pair VOLUME SLIDE slide_0.pair.zarr --placement")
+    renamed = placement.with_name("elsewhere.json")
+    renamed.write_text(placement.read_text())
+    assert _told(renamed)[0] == "placement"
+    assert facts_of(sorted(pairs.glob("*.pair.zarr"))[0])["simulated"] == "CT, stain"
+    assert facts_of(cohort / "S00" / "ct.ome.zarr")["simulated"] == "simulated by tomostain phantom"
+
+
+def test_a_demo_that_is_not_finished_says_what_is_there_and_how_it_goes_on(story):
+    kind, finished, following = _told(story)
+    assert (kind, finished) == ("demo", False)
+    assert following == [f"tomostain demo {story}"]
+    assert facts_of(story)["what"] == "finished: cohort, pairs"
+
+
+def test_an_output_that_was_broken_off_is_unfinished_and_its_command_is_named(tmp_path, monkeypatch):
+    out = tmp_path / "stained.ome.zarr"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/tomostain", "stain", "my stainer", "ct.nrrd", str(out)])
+
+    def broken_off():
+        with runs.output(out, "stain"):
+            out.mkdir()
+            (out / "zarr.json").write_text("{}")
+            assert facts_of(out)["what"] == "unfinished stained volume: tomostain stain is writing it"
+            assert facts_of(out)["next"] == []
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken_off()
+    monkeypatch.setattr(runs, "is_running", lambda about: False)
+    again = f"tomostain stain 'my stainer' ct.nrrd {out} --resume"
+    assert _told(out) == ("stained volume", False, [again])
+    assert _told(tmp_path / "stained.ome.zarr.unfinished") == ("stained volume", False, [again])
+
+
+def test_a_training_that_was_broken_off_is_told_from_a_stainer(tmp_path):
+    (tmp_path / "stainer" / "checkpoint").mkdir(parents=True)
+    kind, finished, following = _told(tmp_path / "stainer")
+    assert (kind, finished) == ("stainer", False)
+    assert following == [f"tomostain train PAIRS {tmp_path / 'stainer'} --resume"]
+    (tmp_path / "stainer" / "stainer.json").write_text('{"stain": "giemsa", "um_per_px": 5.0, "history": {}}')
+    assert _told(tmp_path / "stainer")[:2] == ("stainer", False)
+
+
+def test_an_evaluation_and_a_report_are_known_by_their_verdict(tmp_path):
+    scores = [Score(s, f"{s}_0", m, {"ssim": v}, 9) for s in "ab" for m, v in (("stainer", 0.6), ("colour table", 0.5))]
+    out, about = tmp_path / "evaluation", {"out_of_range": {"a_0": 0.0, "b_0": 0.0}, "without_contrast": {}}
+    for name in ("stainer", "pairs"):
+        (tmp_path / name).mkdir()
+    with runs.output(out, "evaluate", inputs=[tmp_path / "stainer", tmp_path / "pairs"]):
+        out.mkdir()
+        made = Evaluation.of(scores, stain="giemsa", trained_on=[], simulated=[], **about)
+        made.save(out)
+    assert _told(out) == (
+        "evaluation",
+        True,
+        [
+            f"tomostain report report.html --stainer {tmp_path / 'stainer'} --evaluation {out} "
+            f"--pairs {tmp_path / 'pairs'}"
+        ],
+    )
+    assert facts_of(out)["verdict"] == made.verdict
+    page = tmp_path / "report.html"
+    with runs.output(page, "report") as writing:
+        page.write_text("<html>")
+        writing.results["verdict"] = made.verdict
+    assert (_told(page)[:2], facts_of(page)["verdict"]) == (("report", True), made.verdict)
 
 
 def test_a_converted_stack_is_a_volume_though_it_has_a_record(tmp_path, values):

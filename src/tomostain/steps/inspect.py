@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-import shlex
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from cyclopts import Parameter
 
-from tomostain import runs
 from tomostain._settings import PIXEL_UM, check_numbers
-from tomostain.images.image import Volume
-from tomostain.images.intensity import Intensities, intensities, sparkline
-from tomostain.io.slides import is_slide, read_slide
-from tomostain.io.volumes import read_volume
+from tomostain.io.slides import is_slide
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
-from tomostain.pairs.pair import SUFFIX, load_pair
-
-_LOOK_PX = 512
-"""Pixels either side of a slide's middle that are looked at for colours."""
-_PLACEHOLDER_UM = (1.0, 1.0, 1.0)
+from tomostain.reporting.facts import as_text, slide_facts, volume_facts
+from tomostain.reporting.recognise import recognise
 
 
 @Parameter(name="*")
@@ -46,14 +34,14 @@ class InspectRecipe:
 def inspect(path: Path, *, recipe: InspectRecipe = InspectRecipe()) -> None:
     """Print what a file or folder is: grid, type, units, grey values, memory, and what to type next.
 
-    For a volume: shape, type, voxel size and where it was found, orientation if stated, a histogram of a bounded sample
-    with the peaks that are believed to be air, resin or soft tissue, bone and metal. For slides, pairs, stainers and
-    what other commands wrote, a short summary.
+    For a volume: shape, type, voxel size and where it was found, orientation if stated, and a histogram of a bounded
+    sample. Its peaks are named (air, resin or soft tissue, bone, metal) only where the values leave no doubt. For
+    slides, and for whatever one of our commands wrote, finished or not: a short summary.
 
     Parameters
     ----------
     path
-        A volume, slide, pair, stainer, or a folder that a command wrote.
+        A volume, a slide, or a file or folder that a command wrote.
 
     Raises
     ------
@@ -66,7 +54,7 @@ def inspect(path: Path, *, recipe: InspectRecipe = InspectRecipe()) -> None:
     tomostain inspect slide.svs --json
     """
     facts = facts_of(Path(path), recipe)
-    print(json.dumps(facts, indent=1, default=str) if recipe.json else _text(facts))
+    print(json.dumps(facts, indent=1, default=str) if recipe.json else as_text(facts))
 
 
 def facts_of(path: Path, recipe: InspectRecipe = InspectRecipe()) -> dict[str, Any]:
@@ -80,228 +68,7 @@ def facts_of(path: Path, recipe: InspectRecipe = InspectRecipe()) -> dict[str, A
         There is no such file.
     """
     path = Path(path)
-    for suited, tell in (
-        (path.name.endswith(SUFFIX), _pair),
-        ((path / "stainer.json").is_file(), _stainer),
-        ((path / "run.json").is_file() and not path.name.endswith(".zarr") and not _has_slices(path), _run),
-    ):
-        if suited:
-            return tell(path)
-    return _slide(path, recipe) if is_slide(path) else _volume(path, recipe)
-
-
-def _volume(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
-    options = recipe.reading
-    try:
-        volume, given = read_volume(path, **vars(options)), options.spacing_um is not None
-    except ValueError as error:
-        if "--spacing-um" not in str(error):
-            raise
-        volume, given = read_volume(path, **vars(dataclasses.replace(options, spacing_um=_PLACEHOLDER_UM))), False
-        facts = _volume_facts(path, volume)
-        facts |= {"voxel_um": None, "voxel_from": "not stated"}
-        facts["next"] = [_convert(path, recipe) + " --spacing-um Z Y X"]
-        return facts
-    facts = _volume_facts(path, volume)
-    facts |= {"voxel_um": list(volume.grid.spacing_um), "voxel_from": "given" if given else "the file"}
-    facts["next"] = _next_of(path, volume, recipe, given=given)
-    return facts
-
-
-def _next_of(path: Path, volume: Volume, recipe: InspectRecipe, *, given: bool) -> list[str]:
-    """What to type next with a volume whose voxel size is known."""
-    more = f" --spacing-um {' '.join(f'{edge:g}' for edge in volume.grid.spacing_um)}" if given else ""
-    raw, named = _raw_flags(recipe), shlex.quote(str(path))
-    if volume.is_colour:
-        planes = shlex.quote(f"{_stem(path)}_planes")
-        return [f"tomostain convert {named} {planes} --format ome-tiff-planes{raw}{more}"]
-    stain = f"tomostain stain STAINER {named} {shlex.quote(f'{_stem(path)}_stained.ome.zarr')}{raw}{more}"
-    if raw:
-        return [_convert(path, recipe) + more, stain]
-    return [
-        f"tomostain register {named} SLIDE NAME.placement.json{more}",
-        f"tomostain pair {named} SLIDE NAME.pair.zarr --placement NAME.placement.json --specimen NAME{more}",
-        stain,
-    ]
-
-
-def _convert(path: Path, recipe: InspectRecipe) -> str:
-    out = shlex.quote(f"{_stem(path)}.ome.zarr")
-    return f"tomostain convert {shlex.quote(str(path))} {out}{_raw_flags(recipe)}"
-
-
-def _raw_flags(recipe: InspectRecipe) -> str:
-    """What was said about a volume of raw values, as it is typed again."""
-    options = recipe.reading
-    if options.shape is None or options.dtype is None:
-        return ""
-    flags = f" --shape {' '.join(str(n) for n in options.shape)} --dtype {options.dtype}"
-    return flags + (f" --offset {options.offset}" if options.offset else "")
-
-
-def _volume_facts(path: Path, volume: Volume) -> dict[str, Any]:
-    plane = math.prod(volume.shape[1:]) * volume.dtype.itemsize
-    facts: dict[str, Any] = {
-        "kind": "stained volume" if volume.is_colour else "CT volume",
-        "path": str(path),
-        "format": volume.about.get("format"),
-        "shape": list(volume.shape),
-        "dtype": volume.dtype.name,
-        "units": volume.about.get("units"),
-        "origin_um": list(volume.grid.origin_um),
-        "orientation": volume.about.get("orientation"),
-        "stain": volume.stain,
-        "bytes_whole": plane * volume.shape[0],
-        "bytes_plane": plane,
-    }
-    if not volume.is_colour:
-        facts["grey_values"] = _grey_facts(intensities(volume))
-    return facts
-
-
-def _grey_facts(grey: Intensities) -> dict[str, Any]:
-    return {
-        "smallest": grey.low,
-        "largest": grey.high,
-        "nan_or_infinite_share": grey.unusable,
-        "sampled_voxels": grey.voxels,
-        "histogram_from": float(grey.edges[0]),
-        "histogram_to": float(grey.edges[-1]),
-        "histogram": sparkline(grey.counts),
-        "peaks": [{"value": peak.value, "share": peak.share, "believed": peak.believed} for peak in grey.peaks],
-    }
-
-
-def _slide(path: Path, recipe: InspectRecipe) -> dict[str, Any]:
-    try:
-        slide = read_slide(path, pixel_um=recipe.slide_um)
-        stated, trouble = True, None
-    except ValueError as error:
-        if "--slide-um" not in str(error) or recipe.slide_um is not None:
-            raise
-        with warnings.catch_warnings(action="ignore"):  # nobody gave this pixel size
-            slide, stated, trouble = read_slide(path, pixel_um=1.0), False, str(error)
-    named = shlex.quote(str(path))
-    flag = f" --slide-um {recipe.slide_um:g}" if recipe.slide_um else ("" if stated else " --slide-um UM")
-    middle = [slice(n // 2 - min(n // 2, _LOOK_PX), n // 2 + _LOOK_PX) for n in slide.levels[-1].array.shape[:2]]
-    some = slide.levels[-1].array[middle[0], middle[1]]
-    grey = ["red = green = blue in its middle"] if (some == some[..., :1]).all() else []
-    return {
-        "kind": "slide",
-        "path": str(path),
-        "format": slide.about["format"],
-        "shape": list(slide.shape),
-        "dtype": "uint8",
-        "pixel_um": list(slide.pixel_um) if stated else None,
-        "pixel_from": slide.about["pixel_from"] if stated else "not stated",
-        "colours": slide.about["colours"],
-        "levels": [{"shape": list(one.array.shape[:2]), "downsample": list(one.downsample)} for one in slide.levels],
-        "notes": [*slide.about["notes"], *([trouble] if trouble else []), *grey],
-        "bytes_whole": math.prod(slide.shape),
-        "next": [
-            f"tomostain register VOLUME {named} NAME.placement.json{flag}",
-            f"tomostain pair VOLUME {named} NAME.pair.zarr --placement NAME.placement.json --specimen NAME{flag}",
-        ],
-    }
-
-
-def _pair(path: Path) -> dict[str, Any]:
-    pair = load_pair(path)
-    return {
-        "kind": "pair",
-        "path": str(path),
-        "specimen": pair.specimen,
-        "stain": pair.stain_name,
-        "shape": list(pair.ct.shape),
-        "dtype": pair.ct.dtype.name,
-        "pixel_um": list(pair.grid.spacing_um),
-        "share_in_mask": float(np.mean(pair.mask)),
-        "mean_confidence": float(pair.confidence[pair.mask].mean()),
-        "notes": list(pair.notes.get("slide", ())),
-        "next": [f"tomostain train {shlex.quote(str(path.parent))} stainer/ --hold-out SPECIMEN"],
-    }
-
-
-def _stainer(path: Path) -> dict[str, Any]:
-    about = json.loads((path / "stainer.json").read_text(encoding="utf-8"))
-    return {
-        "kind": "stainer",
-        "path": str(path),
-        "stain": about.get("stain"),
-        "pixel_um": about.get("um_per_px"),
-        "complete": runs.is_complete(path),
-        "next": [
-            f"tomostain stain {shlex.quote(str(path))} VOLUME stained.ome.zarr",
-            f"tomostain evaluate {shlex.quote(str(path))} PAIRS evaluation/",
-        ],
-    }
-
-
-def _run(path: Path) -> dict[str, Any]:
-    record = runs.read_record(path)
-    return {
-        "kind": f"result of tomostain {record['step']}",
-        "path": str(path),
-        "finished": record["finished"],
-        "command": " ".join(record["command"]),
-        "inputs": [one["path"] for one in record["inputs"]],
-        "results": record["results"],
-        "next": [],
-    }
-
-
-def _has_slices(path: Path) -> bool:
-    return any(file.suffix.lower() in (".tif", ".tiff") for file in path.iterdir())
-
-
-def _stem(path: Path) -> str:
-    return path.name.partition(".")[0]
-
-
-def _text(facts: dict[str, Any]) -> str:
-    """Facts as lines for people."""
-    lines = []
-    for key, value in facts.items():
-        word = key.replace("_", " ")
-        if value is None or value == [] or key in ("grey_values", "next", "levels"):
-            continue
-        if key.startswith("bytes"):
-            word, value = f"memory, {key.partition('_')[2]}", _size(value)
-        elif isinstance(value, list):
-            value = (" x " if key == "shape" else ", " if key == "notes" else " ").join(_short(one) for one in value)
-        lines.append(f"{word:18} {_short(value)}")
-    lines += [f"{'level':18} {_level(one)}" for one in facts.get("levels", ())]
-    if "grey_values" in facts:
-        lines += _grey_lines(facts["grey_values"])
-    return "\n".join([*lines, *(f"{'next':18} {command}" for command in facts["next"])])
-
-
-def _grey_lines(grey: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{'grey values':18} {grey['smallest']:g} to {grey['largest']:g}, of {grey['sampled_voxels']} voxels sampled",
-        f"{'':18} {grey['histogram_from']:g} |{grey['histogram']}| {grey['histogram_to']:g}  (logarithmic)",
-    ]
-    if grey["nan_or_infinite_share"]:
-        lines.append(
-            f"{'':18} {100 * grey['nan_or_infinite_share']:.3g} % are NaN or infinite: replace them with air's"
-        )
-    for peak in grey["peaks"]:
-        lines.append(f"{'peak':18} {peak['value']:g} ({100 * peak['share']:.1f} %), believed: {peak['believed']}")
-    return lines
-
-
-def _level(level: dict[str, Any]) -> str:
-    rows, columns = level["shape"]
-    times = level["downsample"][0]
-    return f"{rows} x {columns}, " + ("the finest" if times == 1 else f"{times:g} times coarser")
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    ours = recognise(path)
+    if ours is not None:
+        return ours
+    return slide_facts(path, recipe.slide_um) if is_slide(path) else volume_facts(path, recipe.reading)
