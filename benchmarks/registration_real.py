@@ -18,6 +18,7 @@ import numpy as np
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Slide
 from tomostain.io.slides import read_slide
+from tomostain.io.volumes.options import VolumeOptions
 from tomostain.registration.align import Knowledge, align, placement_of
 from tomostain.registration.modality import read_stained, read_target
 from tomostain.steps.register import RegisterRecipe, read_reference, register
@@ -35,7 +36,7 @@ def landmarks(path: Path) -> np.ndarray:
 
 def sections(folder: Path, slide: str, reference: str) -> tuple[np.ndarray, np.ndarray, float]:
     """Landmark errors before and after (px), and the reference's diagonal."""
-    plane = read_reference(folder / f"{reference}.jpg", (1.0, 1.0))
+    plane = read_reference(folder / f"{reference}.jpg", VolumeOptions(spacing_um=(1.0, 1.0)))
     picture = read_slide(folder / f"{slide}.jpg", pixel_um=1.0)
     stained = read_stained(Slide(picture[:, :], Grid(picture.shape[:2], (1.0, 1.0)), name=slide), 1.0)
     done = align(read_target(plane), stained, Knowledge(shrinkage=0.0))
@@ -69,7 +70,9 @@ def main(shared: Path, out: Path | None) -> None:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         jaw = shared / "data" / "pair" / "rat_jaw"
-        known = RegisterRecipe(spacing_um=(10.2, 10.2), slide_um=10.2, shrinkage=0.0, report=out / "rat_jaw.html")
+        known = RegisterRecipe(
+            reading=VolumeOptions(spacing_um=(10.2, 10.2)), slide_um=10.2, shrinkage=0.0, report=out / "rat_jaw.html"
+        )
         begun = time.perf_counter()
         register(jaw / "ct.mha", jaw / "histology_rgb.png", out / "rat_jaw.placement.json", recipe=known)
         print(f"rat_jaw: accepted, {time.perf_counter() - begun:.0f} s; look at {out / 'rat_jaw.html'}")

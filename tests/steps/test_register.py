@@ -14,6 +14,7 @@ from tomostain.images.geometry import Placement
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.slides import read_slide
 from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.options import VolumeOptions
 from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.pairs.pair import load_pair
 from tomostain.steps.pair import PairRecipe, pair
@@ -112,11 +113,11 @@ def test_settings_out_of_range_are_refused():
 def test_one_image_is_a_volume_of_one_plane(lab, tmp_path, rng):
     grey = rng.integers(0, 255, (30, 40), dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "plane.png")
-    plane = read_reference(tmp_path / "plane.png", (10.0, 12.0))
+    plane = read_reference(tmp_path / "plane.png", VolumeOptions(spacing_um=(10.0, 12.0)))
     assert plane.shape == (1, 30, 40)
     assert plane.grid.spacing_um[1:] == (10.0, 12.0)
     np.testing.assert_array_equal(plane[0], grey)
     with pytest.raises(ValueError, match="pass --spacing-um y x"):
-        read_reference(tmp_path / "plane.png", None)
-    assert read_reference(lab / "ct.ome.zarr", None).shape == read_volume(lab / "ct.ome.zarr").shape
+        read_reference(tmp_path / "plane.png")
+    assert read_reference(lab / "ct.ome.zarr").shape == read_volume(lab / "ct.ome.zarr").shape
     assert read_slide(lab / "slide.tif").pixel_um == pytest.approx((2.5, 2.5))

@@ -37,7 +37,7 @@ def check_ct(volume: Volume) -> Volume:
         if floating and not np.isfinite(slab).all():
             z = part.start + int(np.argwhere(~np.isfinite(slab).all(axis=(1, 2)))[0, 0])
             raise ValueError(
-                f"{volume.name} has NaN or infinite values, first in plane {z}; replace them with air's value"
+                f"{volume.name} has NaN or infinite values, first in plane {z}; pass --fill VALUE (that of air)"
             )
         low, high = min(low, float(slab.min())), max(high, float(slab.max()))
         if low < high and not floating:

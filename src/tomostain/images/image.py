@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -159,3 +160,30 @@ class Calibrated:
     def __getitem__(self, window: Any, /) -> Any:
         stored = np.asarray(self.source[window], dtype=np.float32)
         return stored * np.float32(self.slope) + np.float32(self.intercept)
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """A lazy array in which ``value`` takes the place of NaN and infinite values."""
+
+    source: LazyArray
+    value: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.source.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.source.dtype)
+
+    def __getitem__(self, window: Any, /) -> Any:
+        values = np.asarray(self.source[window])
+        return np.where(np.isfinite(values), values, values.dtype.type(self.value))
+
+
+def filled(volume: Volume, value: float | None) -> Volume:
+    """A volume whose NaN and infinite values are replaced; itself where there is no value, or there can be none."""
+    if value is None or volume.dtype.kind != "f":
+        return volume
+    return dataclasses.replace(volume, array=Filled(volume.array, value))

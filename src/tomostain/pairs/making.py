@@ -9,7 +9,8 @@ import numpy as np
 from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
 from tomostain.images.image import warn_if_grey
-from tomostain.io.slides import read_grey, read_mask, read_picture, read_slide
+from tomostain.io.planes import read_plane
+from tomostain.io.slides import read_mask, read_picture, read_slide
 from tomostain.io.volumes import read_volume
 from tomostain.pairs.pair import Pair, make_pair
 from tomostain.pairs.recipe import PairRecipe
@@ -58,7 +59,9 @@ def missing(recipe: PairRecipe) -> list[str]:
 
 
 def _aligned(ct_file: Path, stain_file: Path, name: str, recipe: PairRecipe) -> Pair:
-    ct, stain = read_grey(ct_file), read_picture(stain_file)
+    assert recipe.slide_um is not None  # `missing` has looked
+    plane = read_plane(ct_file, (recipe.slide_um, recipe.slide_um), recipe.reading)
+    ct, stain = plane[0], read_picture(stain_file)
     if ct.shape != stain.shape[:2]:
         raise ValueError(
             f"aligned images must have one shape: {ct_file.name} is {ct.shape}, {stain_file.name} {stain.shape[:2]}"
@@ -70,9 +73,8 @@ def _aligned(ct_file: Path, stain_file: Path, name: str, recipe: PairRecipe) -> 
             raise ValueError(f"{recipe.exclude.name} is {left_out.shape}, the images it belongs to are {ct.shape}")
         confidence[left_out > 0] = 0.0
     if not np.isfinite(ct).all():
-        raise ValueError(f"{ct_file.name} has NaN or infinite values; replace them with air's value")
+        raise ValueError(f"{ct_file.name} has NaN or infinite values; pass --fill VALUE (that of air)")
     warn_if_grey(stain_file.name, stain)
-    assert recipe.slide_um is not None  # `missing` has looked
     return Pair(
         ct=ct[None].astype(np.float32),
         stain=stain,

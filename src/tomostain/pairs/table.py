@@ -74,6 +74,7 @@ _READ: Mapping[str, tuple[Callable[[str], Any], str]] = MappingProxyType(
         "shape": (_voxels, "three numbers of voxels, z y x"),
         "dtype": (str, ""),
         "offset": (int, "a number of bytes"),
+        "fill": (_number, "a number"),
     }
 )
 """How the text of a column is read, and what it should have been."""

@@ -198,7 +198,8 @@ class Work:
                 voxel = [row, column]
                 voxel.insert(self.plan.cut.axis, z)
                 raise ValueError(
-                    f"{self.ct.name} has NaN or infinite values near voxel {tuple(voxel)}; mend it; {RESUME}"
+                    f"{self.ct.name} has NaN or infinite values near voxel {tuple(voxel)}; remove its output "
+                    "and stain again with --fill VALUE (that of air)"
                 )
 
 

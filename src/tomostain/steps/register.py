@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 from cyclopts import Parameter
 
 from tomostain import runs
@@ -17,15 +16,16 @@ from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
 from tomostain.images.image import Slide, Volume, warn_if_grey
 from tomostain.images.srgb import to_linear
-from tomostain.io.slides import read_grey, read_picture, read_slide
+from tomostain.io.planes import PICTURES, read_plane
+from tomostain.io.slides import read_picture, read_slide
 from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 from tomostain.registration.align import SHRINKAGE, Knowledge, align, placement_of, pose_of
 from tomostain.registration.landmarks import LandmarkFit, fit_landmarks, read_landmarks
 from tomostain.registration.modality import Stained, read_stained, read_target
 from tomostain.reporting.registration import registration_page
 
 SUFFIX = ".placement.json"
-_PICTURES = (".png", ".jpg", ".jpeg")
 _LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG = 150.0, 6.0
 
 
@@ -34,8 +34,6 @@ _LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG = 150.0, 6.0
 class RegisterRecipe:
     """What is known before, and how the slide is registered."""
 
-    spacing_um: Annotated[tuple[float, ...] | None, PIXEL_UM] = None
-    """Voxel size z y x in um (y x for a single image), where the volume does not state it."""
     slide_um: Annotated[float | None, PIXEL_UM] = None
     """Pixel size of the slide in um, where the slide does not state it."""
     around: Annotated[float | None, Within(-1e6, 1e6)] = None
@@ -62,6 +60,7 @@ class RegisterRecipe:
     """Whether the section may have been bent; without, one affine map is fitted."""
     report: Path | None = None
     """Page (*.html) that shows the registration."""
+    reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -116,7 +115,7 @@ def register(volume: Path, slide: Path, out: Path, *, recipe: RegisterRecipe = R
 
 def _register(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> dict[str, Any]:
     """Write the placement, and its page where one is asked for; returns what the record says of it."""
-    ct, picture = read_reference(volume, recipe.spacing_um), read_slide(slide, pixel_um=recipe.slide_um)
+    ct, picture = read_reference(volume, recipe.reading), read_slide(slide, pixel_um=recipe.slide_um)
     target = read_target(ct)
     stained = read_stained(picture, min(target.grid.spacing_um[1:]))
     warn_if_grey(picture.name, stained.density)
@@ -137,7 +136,7 @@ def _register(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> d
     return _results(placement, landmarks)
 
 
-def read_reference(path: Path, spacing_um: tuple[float, ...] | None) -> Volume:
+def read_reference(path: Path, options: VolumeOptions = AS_STATED) -> Volume:
     """A CT volume, or one image as a volume of one plane; a coloured image is read as its mean optical density.
 
     Raises
@@ -145,26 +144,22 @@ def read_reference(path: Path, spacing_um: tuple[float, ...] | None) -> Volume:
     ValueError
         Whatever is wrong with the volume, or an image without a pixel size.
     """
-    flat = spacing_um is not None and len(spacing_um) == 2
-    kind = path.suffix.lower()
-    if kind not in _PICTURES and not flat:
-        return check_ct(read_volume(path, spacing_um=spacing_um))
-    if spacing_um is None or not flat:
+    spacing_um, picture = options.spacing_um, path.suffix.lower() in PICTURES
+    if not picture and (spacing_um is None or len(spacing_um) != 2):
+        return check_ct(read_volume(path, **vars(options)))
+    if spacing_um is None or not (len(spacing_um) == 2 or len(set(spacing_um)) == 1):
         raise ValueError(f"{path.name} is one image and states no pixel size; pass --spacing-um y x")
-    if kind not in (*_PICTURES, ".tif", ".tiff"):
-        ct = check_ct(read_volume(path, spacing_um=(max(spacing_um), *spacing_um)))
-        if ct.shape[0] > 1:
-            raise ValueError(f"{path.name} has {ct.shape[0]} planes; pass --spacing-um z y x, or a single plane")
-        return ct
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no image {path}")
+    y_um, x_um = spacing_um[-2:]
     try:
-        values: npt.NDArray[Any] = read_grey(path)
-    except ValueError:
-        light = to_linear(read_picture(path)).astype(np.float32)
-        values = -np.log10(np.clip(light, 1e-3, 1.0)).mean(axis=2)
-    grid = Grid((1, *values.shape), (max(spacing_um), *spacing_um))
-    return check_ct(Volume(values[None], grid, name=path.name))
+        plane = read_plane(path, (y_um, x_um), options)
+    except ValueError as fault:
+        try:
+            light = to_linear(read_picture(path)).astype(np.float32)
+        except ValueError:
+            raise fault from None
+        density = -np.log10(np.clip(light, 1e-3, 1.0)).mean(axis=2)
+        plane = Volume(density[None], Grid((1, *density.shape), (max(y_um, x_um), y_um, x_um)), name=path.name)
+    return check_ct(plane)
 
 
 def _known(recipe: RegisterRecipe, slide: Slide, stained: Stained) -> tuple[Knowledge, LandmarkFit | None]:

@@ -5,6 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tomostain.images.checking import check_ct
 from tomostain.io.volumes import read_volume
 
 UNIT = {"spacing_um": (5, 5, 5)}
@@ -207,3 +208,15 @@ def test_exif_orientation_of_slices_is_honoured(tmp_path):
     for z in range(2):
         Image.fromarray(plane).save(tmp_path / f"s{z}.png", exif=exif)
     np.testing.assert_array_equal(read_volume(tmp_path, **UNIT)[0], np.rot90(plane, -1))
+
+
+def test_nan_outside_the_scanned_circle_is_refused_with_the_option_that_fills_it(tmp_path, raw):
+    values = raw.astype(np.float32)
+    values[:, 0, :2], values[1, 2, 2] = np.nan, -np.inf
+    path = imagej(tmp_path / "a.tif", values)
+    with pytest.raises(ValueError, match=r"a\.tif has NaN or infinite values, first in plane 0; pass --fill VALUE"):
+        check_ct(read_volume(path))
+    volume = check_ct(read_volume(path, fill=-1))
+    np.testing.assert_array_equal(volume[:], np.where(np.isfinite(values), values, -1))
+    assert volume.dtype == np.float32
+    np.testing.assert_array_equal(read_volume(imagej(tmp_path / "b.tif", raw), fill=-1)[:], raw)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from tomostain.images.image import Volume
+from tomostain.images.image import Volume, filled
 from tomostain.io.volumes.flat import read_npy, read_raw
 from tomostain.io.volumes.given import Given, VolumeError
 from tomostain.io.volumes.hdf5 import read_hdf5
@@ -58,6 +58,7 @@ def read_volume(
     shape: tuple[int, ...] | None = None,
     dtype: str | None = None,
     offset: int = 0,
+    fill: float | None = None,
 ) -> Volume:
     """Open a volume lazily, whatever its format (docs/formats.md lists them).
 
@@ -71,6 +72,8 @@ def read_volume(
     shape, dtype, offset
         Of raw values: voxels (z, y, x), type (``uint16``, big-endian ``uint16be``), bytes before the first value. A
         file of unknown ending is read as raw values where shape and dtype are given.
+    fill
+        Value that takes the place of NaN and infinite values.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def read_volume(
         raise VolumeError(
             f"{file.name} states its own shape and type; --shape, --dtype and --offset are for raw values"
         )
-    return reader(file, given)
+    return filled(reader(file, given), fill)
 
 
 def _reader_of(path: Path) -> Reader | None:

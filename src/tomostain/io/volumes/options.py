@@ -20,6 +20,8 @@ class VolumeOptions:
     """Type of a volume's raw values: uint8, uint16, int16, float32; big-endian as uint16be."""
     offset: Annotated[int, Within(0, 2**50)] = 0
     """Bytes before the first of a volume's raw values."""
+    fill: Annotated[float | None, Within(-1e30, 1e30)] = None
+    """Value that takes the place of NaN and infinite voxels (outside the scanned circle): that of air."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
