@@ -1,6 +1,6 @@
 """Stain one volume with one Dask worker and with two, each of one thread, and compare times and files.
 
-python benchmarks/staining_dask.py [--planes 16] [--size 1024] [--width 64] [--backend native] [--pairs 2]
+python benchmarks/staining_dask.py [--planes 16] [--size 1024] [--width 64] [--backend openvino] [--pairs 2]
 
 The network is the tile-exact ResNet-9; blocks are single files of 512 x 512 px. The time runs from the moment at which
 all workers have their network ready (imports and compiling are told apart) to the last file on disk. A file is encoded
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--planes", type=int, default=16)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--backend", default="native")
+    parser.add_argument("--backend", default="openvino")
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--memory-gib", type=float, nargs=2, default=[1.40, 2.36], help="of one worker, of two")
     asked = parser.parse_args()
@@ -90,9 +90,9 @@ from tomostain.staining import cluster
 connect = cluster.connected
 
 @contextmanager
-def timed(name, order):
+def timed(name):
     connecting = time.perf_counter()
-    with connect(name, order) as client:
+    with connect(name) as client:
         client.wait_for_workers(cluster.workers_of(name))
         client.run(make_ready, pickle.dumps(order))
         begun = time.perf_counter()

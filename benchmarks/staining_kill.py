@@ -4,8 +4,8 @@ python benchmarks/staining_kill.py [--kills 50] [--seed 0]
 
 A volume of 10 blocks is stained by a small network. The moments are drawn evenly over the length of the run; a run that
 is killed before it has finished anything begins anew. Compared are all files of the two outputs, byte for byte. Every
-run tells a file when a block leaves its network, which is then held against the journal: blocks that were painted whole
-and are painted again.
+run notes in a file when a block leaves its network. Blocks in that file that are not in the journal were stained whole
+and are stained again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> int:
             finished, rounds = False, rounds + 1
             while not finished:
                 due = killed < asked.kills
-                (home / "painted").write_text("")
+                (home / "stained").write_text("")
                 process = subprocess.Popen(
                     command(home, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=probed(home)
                 )
@@ -68,9 +68,9 @@ def main() -> int:
                     os.kill(process.pid, signal.SIGKILL)
                     process.communicate()
                     killed += 1
-                    painted = set((home / "painted").read_text().splitlines())
+                    stained = set((home / "stained").read_text().splitlines())
                     whole = (out / "run.json").exists()  # killed at its very end: its journal is gone, nothing is lost
-                    repeated.append(0 if whole else len(painted - noted(out)))
+                    repeated.append(0 if whole else len(stained - noted(out)))
                 else:
                     finished = True
                     if process.returncode:
@@ -82,7 +82,7 @@ def main() -> int:
             shutil.rmtree(out)
         print(
             f"{killed} kills in {rounds} runs: {differ} outputs differ from the undisturbed one, {refused} runs "
-            f"refused to resume; blocks painted whole and not yet noted at a kill, and how often: "
+            f"refused to resume; blocks stained whole and not yet noted at a kill, and how often: "
             f"{sorted(Counter(repeated).items())}"
         )
     return int(differ + refused > 0)
@@ -106,8 +106,8 @@ def command(home: Path, out: Path) -> list[str]:
 
 
 def probed(home: Path) -> dict[str, str]:
-    """The environment of a run that tells ``painted`` of each block that leaves the network."""
-    return {**os.environ, "PAINTED": str(home / "painted")}
+    """The environment of a run that notes in ``stained`` each block that leaves the network."""
+    return {**os.environ, "STAINED": str(home / "stained")}
 
 
 PROBE = """
@@ -115,22 +115,22 @@ import os, sys
 from tomostain.cli import main
 from tomostain.staining.work import Work
 
-paint = Work.paint
+stain = Work.stain
 
-def told(self, block, values, painter):
-    found = paint(self, block, values, painter)
-    if "PAINTED" in os.environ:
-        with open(os.environ["PAINTED"], "a") as file:
+def reported(self, block, values, predict):
+    found = stain(self, block, values, predict)
+    if "STAINED" in os.environ:
+        with open(os.environ["STAINED"], "a") as file:
             file.write(f"{list(block.corner)}\\n")
     return found
 
-Work.paint = told
+Work.stain = reported
 sys.exit(main())
 """
 
 
 def noted(out: Path) -> set[str]:
-    """Places of the blocks that the journal tells of."""
+    """Places of the blocks that the journal has."""
     try:
         lines = journal_path(out).read_text().splitlines()[1:]
     except FileNotFoundError:

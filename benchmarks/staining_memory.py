@@ -1,6 +1,6 @@
 """Peak memory of staining a small and a large volume with the same network, beside what was predicted.
 
-python benchmarks/staining_memory.py [--shapes 512,512,512 512,2048,2048] [--backend native] [--memory-gib 2]
+python benchmarks/staining_memory.py [--shapes 512,512,512 512,2048,2048] [--backend openvino] [--memory-gib 2]
 
 The network is the tile-exact ResNet-9 with 64 filters. The volumes are air but for a noisy patch in one plane of each
 64, in a block drawn at random, so that the network works at its full tile size in each layer of blocks, beside
@@ -29,7 +29,7 @@ from tomostain.learning.stainer import Stainer
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="*", default=["512,512,512", "512,2048,2048"])
-    parser.add_argument("--backend", default="native")
+    parser.add_argument("--backend", default="openvino")
     parser.add_argument("--memory-gib", type=float, default=2.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """How fast a whole volume is stained, beside the loops that others use, on the same planes and the same machine.
 
-python benchmarks/staining_speed.py [--size 2048] [--planes 2] [--threads 2] [--backends native openvino-int8]
+python benchmarks/staining_speed.py [--size 2048] [--planes 2] [--threads 2] [--backends torch openvino]
 python benchmarks/staining_speed.py --stainer DEMO/stainer --like DEMO/cohort/S05/ct.ome.zarr
 python benchmarks/staining_speed.py --only sliding stain          (needs MONAI: pip install --no-deps monai==1.6.1)
 
@@ -11,10 +11,10 @@ Measured, on one stack of PLANES TIFF slices of SIZE x SIZE px:
   pyramid. It is run on 1024 x 1024 px before and after each of the others, for the speed of a shared machine drifts;
   what is told is against the mean of both.
 - sliding: the tile-exact network through MONAI's SlidingWindowInferer, windows of 256 px, 0.25 overlap, gaussian, fp32,
-  on 1024 x 1024 px; and how far it is from the plane painted whole.
+  on 1024 x 1024 px; and how far it is from the plane stained whole.
 - stain: `tomostain stain`, TIFF stack in, OME-Zarr with pyramid out, with each backend named; from the first block read
   to the last file on disk. Starting Python, self-test and compiling are told apart (set-up).
-- kept: the time of the same tiles through the same painter with nothing beside it, as a share of the run's.
+- kept: the time of the same tiles through the same predictor with nothing beside it, as a share of the run's.
 
 The network is --stainer (benchmarks/staining_net.py trains one; differences mean little on random weights), or random.
 Planes are mirrored out of --like, or noise. With --differences, each backend's volume is compared with `torch`'s.
@@ -41,11 +41,11 @@ import torch
 from scipy import ndimage
 
 from tomostain.images.image import Volume
+from tomostain.inference.backends import BACKENDS
 from tomostain.io.volumes import read_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.learning.stainer import Stainer
-from tomostain.staining.backends import BACKENDS
 
 REFERENCE = NetSpec("resnet", {"norm": "instance", "up": "transposed", "skips": False})
 EXACT = NetSpec("resnet", {"norm": "batch", "skips": False})
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--planes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--backends", nargs="*", default=["native", "winograd", "openvino", "openvino-int8"])
+    parser.add_argument("--backends", nargs="*", default=["torch", "openvino"])
     parser.add_argument("--memory-gib", type=float, default=2.0)
     parser.add_argument("--only", nargs="*", default=["reference", "sliding", "stain"])
     parser.add_argument("--stainer", type=Path, default=None)
@@ -161,8 +161,8 @@ class Reference:
             values = tifffile.imread(Path(folder) / "in.tif").astype(np.float32)
             unit = 2.0 * (values - self.low) / (self.high - self.low) - 1.0
             with torch.no_grad():
-                painted = self.net(torch.from_numpy(unit)[None, None])[0].permute(1, 2, 0).numpy()
-            tifffile.imwrite(Path(folder) / "out.tif", RGBRange.from_unit(painted))
+                stained = self.net(torch.from_numpy(unit)[None, None])[0].permute(1, 2, 0).numpy()
+            tifffile.imwrite(Path(folder) / "out.tif", RGBRange.from_unit(stained))
         return tile.size
 
 
@@ -191,18 +191,18 @@ def sliding_windows(model: Stainer, plane: np.ndarray, reference: Reference | No
         return
     infer = SlidingWindowInferer((256, 256), sw_batch_size=1, overlap=0.25, mode="gaussian")
     part = plane[:TRIED_PX, :TRIED_PX]
-    painted = np.empty((*part.shape, 3), np.uint8)
+    stained = np.empty((*part.shape, 3), np.uint8)
 
     def one(values: np.ndarray) -> int:
         unit = torch.from_numpy(model.prepared(values[None].astype(np.float32)))[None]
         with torch.inference_mode():
             found = infer(unit.to(memory_format=torch.channels_last), model.net)[0].permute(1, 2, 0).numpy()
-        painted[:] = RGBRange.from_unit(found)
+        stained[:] = RGBRange.from_unit(found)
         return values.size
 
     beside(reference, lambda: measured(one, [part]), "MONAI sliding windows")
-    off = np.abs(painted.astype(np.int16) - model(part.astype(np.float32), tile_px=512))
-    print(f"    against the plane painted whole: {off.mean():.3f} mean, {off.max()} most, of 255")
+    off = np.abs(stained.astype(np.int16) - model(part.astype(np.float32), tile_px=512))
+    print(f"    against the plane stained whole: {off.mean():.3f} mean, {off.max()} most, of 255")
 
 
 def stained(
@@ -256,7 +256,7 @@ from tomostain.cli import main as command
 
 clock = {}
 
-def stain_here(work, run, painters):
+def stain_here(work, run, predictors):
     clock["setup_s"] = time.perf_counter() - clock["begun"]
     shapes = Counter()
     for block in work.plan.blocks():
@@ -270,13 +270,13 @@ def stain_here(work, run, painters):
         for shape, count in shapes.items():
             ct = rng.uniform(low, high + 1e-3, (1, work.plan.planes, *shape)).astype(np.float32)
             begun = time.perf_counter()
-            painters[0](ct)
+            predictors[0](ct)
             total += count * (time.perf_counter() - begun)
         return total
-    def timed(paint):
+    def timed(predict):
         def call(ct):
             begun = time.perf_counter()
-            found = paint(ct)
+            found = predict(ct)
             clock["network_s"] += time.perf_counter() - begun
             return found
         return call
@@ -284,7 +284,7 @@ def stain_here(work, run, painters):
     bare()  # a backend may compile for each shape
     before = bare()
     begun, cpu = time.perf_counter(), time.process_time()
-    inner(work, run, [timed(paint) for paint in painters])
+    inner(work, run, [timed(predict) for predict in predictors])
     clock["run_s"], clock["run_cpu_s"] = time.perf_counter() - begun, time.process_time() - cpu
     clock["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     clock["bare_s"] = 0.5 * (before + bare())

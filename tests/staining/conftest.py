@@ -25,16 +25,16 @@ def neighbours(ct):
 
 
 def whole(values, axis=0):
-    """What the stand-in paints of a whole volume whose planes are cut along ``axis``: (z, y, x, 3)."""
+    """What the stand-in stains of a whole volume whose planes are cut along ``axis``: (z, y, x, 3)."""
     planes = np.moveaxis(values, axis, 0)
     padded = np.pad(planes, ((1, 1), (0, 0), (0, 0)), mode="reflect")
-    painted = np.stack([neighbours(padded[None, z : z + 3])[0] for z in range(len(planes))])
-    return np.moveaxis(painted, 0, axis)
+    stained = np.stack([neighbours(padded[None, z : z + 3])[0] for z in range(len(planes))])
+    return np.moveaxis(stained, 0, axis)
 
 
 @pytest.fixture
 def stand_in():
-    return SimpleNamespace(paint=neighbours, whole=whole)
+    return SimpleNamespace(predict=neighbours, whole=whole)
 
 
 @pytest.fixture
@@ -46,9 +46,11 @@ def values(rng):
 def begin_run(tmp_path):
     """Set up a run of the stand-in over values; returns its work, run and output."""
 
-    def make(values, *, tile=None, name="v", wrap=lambda array: array, background=None, **cut):
+    def make(values, *, tile=None, name="v", wrap=lambda array: array, background=None, one_shape=False, **cut):
         ct = Volume(wrap(values), Grid(values.shape, (5, 5, 5)), "ct.h5")
-        plan = plan_blocks(choose_cut(values.shape, **cut), planes=3, halo_px=REACH, align_px=4, tile_px=tile)
+        plan = plan_blocks(
+            choose_cut(values.shape, **cut), planes=3, halo_px=REACH, align_px=4, tile_px=tile, one_shape=one_shape
+        )
         out = tmp_path / f"{name}.ome.zarr"
         writer, journal = begin(out, plan, {"run": name})
         return Work(ct, plan, writer, background), Run(plan, writer, journal), out
@@ -57,17 +59,17 @@ def begin_run(tmp_path):
 
 
 @pytest.fixture
-def paint_run(begin_run):
+def stain_run(begin_run):
     """Paint values with the stand-in; returns the output's path and what was met."""
 
-    def paint(values, *, painters=(neighbours,), **settings):
+    def stain(values, *, predictors=(neighbours,), **settings):
         work, run, out = begin_run(values, **settings)
         with run:
-            stain_here(work, run, painters)
+            stain_here(work, run, predictors)
         work.writer.declare(work.plan.cut.grid(work.ct.grid))
         return out, run.facts
 
-    return paint
+    return stain
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """On a cluster the same blocks give the same volume, whoever dies on the way."""
 
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
 from tomostain.staining import cluster
 from tomostain.staining.blocks import choose_cut, plan_blocks
-from tomostain.staining.cluster import Order, processes_of, stain_on_cluster, workers_of
+from tomostain.staining.cluster import Job, processes_of, stain_on_cluster, workers_of
 from tomostain.staining.journal import Journal
 from tomostain.staining.run import Run, begin, go_on, journal_path
 from tomostain.staining.slurm import Slurm, batch_script, read_slurm
@@ -28,7 +29,7 @@ from tomostain.staining.workers import QUIET, THREADS, as_environment
 
 
 @pytest.fixture
-def order(tmp_path, rng):
+def job(tmp_path, rng):
     """A volume of 12 blocks for a small stainer."""
     spec = NetSpec("resnet", {"width": 4, "depth": 1})
     model = Stainer(build_generator(spec, 1, 3).eval(), spec, CTRange(0.0, 2.0), "giemsa", 5.0)
@@ -38,21 +39,21 @@ def order(tmp_path, rng):
     writer, journal = begin(tmp_path / "v.ome.zarr", plan, {})
     work = Work(Volume(values, Grid(values.shape, (5, 5, 5)), "ct"), plan, writer)
     with Run(plan, writer, journal) as run:
-        yield Order(work, tmp_path / "stainer", "torch", "cpu", 1), run
+        yield Job(work, tmp_path / "stainer", Stainer.load(tmp_path / "stainer").sha256, "torch", "cpu", 1), run
 
 
-def painted_whole(order):
-    model = Stainer.load(order.stainer)
-    return np.stack([model(plane[None]) for plane in order.work.ct[:, :, :]])
+def stained_whole(job):
+    model = Stainer.load(job.stainer)
+    return np.stack([model(plane[None]) for plane in job.work.ct[:, :, :]])
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_workers_killed_at_random_lose_and_repeat_nothing_that_was_noted(order, monkeypatch):
-    order, run = order
+def test_workers_killed_at_random_lose_and_repeat_nothing_that_was_noted(job, monkeypatch):
+    job, run = job
     done, connect, killed = threading.Event(), cluster.connected, []
 
-    def haunted(cluster, order):
-        inner = connect(cluster, order)
+    def haunted(cluster):
+        inner = connect(cluster)
 
         class Context:
             def __enter__(self):
@@ -77,15 +78,15 @@ def test_workers_killed_at_random_lose_and_repeat_nothing_that_was_noted(order, 
                 os.kill(killed[-1], signal.SIGKILL)
 
     monkeypatch.setattr("tomostain.staining.cluster.connected", haunted)
-    stain_on_cluster(order, run, "local:2")
+    stain_on_cluster(job, run, "local:2")
     done.set()
-    order.work.writer.declare(order.work.ct.grid)
+    job.work.writer.declare(job.work.ct.grid)
     assert len(killed) >= 2
-    np.testing.assert_array_equal(read_volume(order.work.writer.path)[:, :, :], painted_whole(order))
-    with Journal.resume(journal_path(order.work.writer.path)) as journal:
+    np.testing.assert_array_equal(read_volume(job.work.writer.path)[:, :, :], stained_whole(job))
+    with Journal.resume(journal_path(job.work.writer.path)) as journal:
         noted = [(entry["level"], *entry["at"]) for entry in journal.entries]
     assert len(noted) == len(set(noted))
-    assert sum(level == 0 for level, *_ in noted) == len(order.work.plan.blocks()) == 12
+    assert sum(level == 0 for level, *_ in noted) == len(job.work.plan.blocks()) == 12
 
 
 DEADLY = """
@@ -106,9 +107,9 @@ class Deadly:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_block_that_kills_its_workers_is_named_and_loses_nothing(order, tmp_path, monkeypatch):
-    order, run = order
-    expected = painted_whole(order)
+def test_a_block_that_kills_its_workers_is_named_and_loses_nothing(job, tmp_path, monkeypatch):
+    job, run = job
+    expected = stained_whole(job)
     (tmp_path / "deadly.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -117,28 +118,69 @@ def test_a_block_that_kills_its_workers_is_named_and_loses_nothing(order, tmp_pa
 
     flag = tmp_path / "too_little_memory"
     flag.touch()
-    ct = replace(order.work.ct, array=Deadly(order.work.ct.array, str(flag)))
-    order = replace(order, work=replace(order.work, ct=ct))
+    ct = replace(job.work.ct, array=Deadly(job.work.ct.array, str(flag)))
+    job = replace(job, work=replace(job.work, ct=ct))
     with pytest.raises(MemoryError, match=r"workers died again and again on block .* want of memory: .*--resume"):
-        stain_on_cluster(order, run, "local:2")
+        stain_on_cluster(job, run, "local:2")
     run.journal.close()
     flag.unlink()
-    journal = Journal.resume(journal_path(order.work.writer.path))
-    with Run(order.work.plan, go_on(order.work.writer.path, order.work.plan), journal) as again:
+    journal = Journal.resume(journal_path(job.work.writer.path))
+    with Run(job.work.plan, go_on(job.work.writer.path, job.work.plan), journal) as again:
         assert 0 < len(again.blocks) < 12
-        stain_on_cluster(order, again, "local:1")
-    order.work.writer.declare(order.work.ct.grid)
-    np.testing.assert_array_equal(read_volume(order.work.writer.path)[:, :, :], expected)
+        stain_on_cluster(job, again, "local:1")
+    job.work.writer.declare(job.work.ct.grid)
+    np.testing.assert_array_equal(read_volume(job.work.writer.path)[:, :, :], expected)
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_fault_on_a_worker_is_told_and_what_was_done_is_kept(order):
-    order, run = order
-    values = order.work.ct.array
+def test_a_fault_on_a_worker_is_reported_and_what_was_done_is_kept(job):
+    job, run = job
+    values = job.work.ct.array
     values[65, 70, 100] = np.inf
     with pytest.raises(ValueError, match=r"NaN or infinite values near voxel \(65, 70, 100\).*--resume"):
-        stain_on_cluster(replace(order), run, "local:1")
+        stain_on_cluster(replace(job), run, "local:1")
     assert run.journal.entries
+
+
+FOREIGN = """
+from torch import nn
+
+class Plain(nn.Module):
+    halo_px, stride_px, tile_exact = 4, 4, True
+
+    def __init__(self, inputs, outputs, *, size=3):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="reflect")
+
+    def forward(self, image):
+        return self.conv(image).tanh()
+"""
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_network_of_another_package_stains_on_workers_that_trust_it(job, tmp_path, monkeypatch):
+    job, run = job
+    (tmp_path / "elsewhere.py").write_text(FOREIGN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    spec = NetSpec("elsewhere:Plain", {"size": 5})
+    net = build_generator(spec, 1, 3).eval()
+    Stainer(net, spec, CTRange(0.0, 2.0), "giemsa", 5.0).save(tmp_path / "foreign")
+    model = Stainer.load(tmp_path / "foreign", trust=True)
+    foreign = replace(job, stainer=tmp_path / "foreign", sha256=model.sha256)
+    with pytest.raises(ValueError, match=r"elsewhere:Plain.*trust"):
+        stain_on_cluster(foreign, run, "local:1")
+    stain_on_cluster(replace(foreign, trust=True), run, "local:1")
+    job.work.writer.declare(job.work.ct.grid)
+    expected = np.stack([model(plane[None]) for plane in job.work.ct[:, :, :]])
+    assert expected.std() > 5
+    np.testing.assert_array_equal(read_volume(job.work.writer.path)[:, :, :], expected)
+
+
+def test_a_stainer_that_was_replaced_is_refused_by_a_worker(job):
+    job, _ = job
+    with pytest.raises(ValueError, match=r"stainer is not the stainer that this run began with.*--resume"):
+        cluster.do(pickle.dumps(replace(job, sha256="0" * 64)), job.work.plan.blocks()[0])
 
 
 @pytest.mark.parametrize(
@@ -176,15 +218,15 @@ def worker_settings():
 
 
 def test_workers_do_not_watch_themselves():
-    with cluster.connected("local:1", None) as client:
+    with cluster.connected("local:1") as client:
         client.wait_for_workers(1)
         assert list(client.run(worker_settings).values()) == [dict(QUIET)]
 
 
 def test_the_slurm_script_tells_workers_the_same():
-    told = dict(word.split("=") for word in as_environment(QUIET).split())
+    stated = dict(word.split("=") for word in as_environment(QUIET).split())
     ask = "import dask.config, sys; print([str(dask.config.get(name)) for name in sys.argv[1:]])"
-    command, environment = [sys.executable, "-c", ask, *QUIET], {**os.environ, **told}
+    command, environment = [sys.executable, "-c", ask, *QUIET], {**os.environ, **stated}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([str(value) for value in QUIET.values()])
     script = batch_script(Slurm(), "tcp://10.0.0.1:8786").splitlines()

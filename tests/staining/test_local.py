@@ -1,4 +1,4 @@
-"""A stained volume is what the network says plane by plane, whatever the tiles, region, axis and number of painters."""
+"""A stained volume is what the network says plane by plane, whatever tiles, region, axis and number of predictors."""
 
 import errno
 import threading
@@ -17,8 +17,8 @@ from tomostain.staining.run import Run, go_on, journal_path
 
 @pytest.mark.parametrize("tile", [None, (64, 64), (32, 100), (30, 7)])
 @pytest.mark.parametrize("axis", ["z", "y", "x"])
-def test_every_voxel_is_painted_from_its_own_neighbourhood(paint_run, stand_in, values, tile, axis):
-    out, facts = paint_run(values[:30, :70, :90], tile=tile, axis=axis)
+def test_every_voxel_is_stained_from_its_own_neighbourhood(stain_run, stand_in, values, tile, axis):
+    out, facts = stain_run(values[:30, :70, :90], tile=tile, axis=axis)
     expected = stand_in.whole(values[:30, :70, :90], "zyx".index(axis))
     np.testing.assert_array_equal(read_volume(out)[:, :, :], expected)
     assert (facts.ct_min, facts.ct_max) == (0.0, 252.0)
@@ -26,16 +26,16 @@ def test_every_voxel_is_painted_from_its_own_neighbourhood(paint_run, stand_in, 
 
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("tile", [None, (40, 25)])
-def test_blocks_of_one_file_each_give_the_same(paint_run, stand_in, values, tile):
-    out, facts = paint_run(values, tile=tile, painters=[stand_in.paint] * 3)
+def test_blocks_of_one_file_each_give_the_same(stain_run, stand_in, values, tile):
+    out, facts = stain_run(values, tile=tile, predictors=[stand_in.predict] * 3)
     np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values))
     assert facts.ct_max == 252.0
 
 
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize(("axis", "every"), [("z", 1), ("z", 3), ("y", 1), ("x", 4)])
-def test_a_region_is_the_cut_of_the_whole(paint_run, stand_in, values, axis, every):
-    out, _ = paint_run(values, roi="3:68,17:121,30:", axis=axis, every=every)
+def test_a_region_is_the_cut_of_the_whole(stain_run, stand_in, values, axis, every):
+    out, _ = stain_run(values, roi="3:68,17:121,30:", axis=axis, every=every)
     window = [slice(3, 68), slice(17, 121), slice(30, 150)]
     place = "zyx".index(axis)
     window[place] = slice(window[place].start, window[place].stop, every)
@@ -46,8 +46,8 @@ def test_a_region_is_the_cut_of_the_whole(paint_run, stand_in, values, axis, eve
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_the_pyramid_is_halved_level_by_level(paint_run, values):
-    out, _ = paint_run(values)
+def test_the_pyramid_is_halved_level_by_level(stain_run, values):
+    out, _ = stain_run(values)
     finer = read_volume(out)[:, :, :]
     for level in (1, 2):
         finer = np.moveaxis(halved(np.moveaxis(finer, -1, 0), colours=True, reduce="mean"), 0, -1)
@@ -55,24 +55,55 @@ def test_the_pyramid_is_halved_level_by_level(paint_run, values):
     assert finer.shape == (18, 33, 38, 3)
 
 
-def test_nan_deep_in_a_volume_names_its_place(paint_run, values):
+def test_nan_deep_in_a_volume_names_its_place(stain_run, values):
     values[5, 3, 7] = np.nan
     with pytest.raises(ValueError, match=r"ct\.h5 has NaN or infinite values near voxel \(5, 3, 7\).*--resume"):
-        paint_run(values)
+        stain_run(values)
 
 
-def test_constant_tiles_take_the_networks_answer_and_change_nothing(paint_run, stand_in, values):
+def test_constant_tiles_take_the_networks_answer_and_change_nothing(stain_run, stand_in, values):
     values[:20, :, :80] = 96.0
     seen = []
 
-    def painter(ct):
+    def predictor(ct):
         seen.append(ct)
-        return stand_in.paint(ct)
+        return stand_in.predict(ct)
 
-    out, facts = paint_run(values[:30], tile=(32, 32), painters=[painter])
+    out, facts = stain_run(values[:30], tile=(32, 32), predictors=[predictor])
     np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values[:30]))
     assert 0 < facts.constant < facts.tiles
     assert len(seen) < facts.tiles - facts.constant + 10
+
+
+def test_output_that_is_not_finite_names_plane_and_tile(stain_run, stand_in, values):
+    def predictor(ct):
+        if ct[0, 1].max() == 999.0:
+            raise ValueError("the network's output has NaN or infinite values: its weights are damaged")
+        return stand_in.predict(ct)
+
+    values[7, 40, 140] = 999.0
+    fault = r"weights are damaged \(plane 7 along z, tile y 32:72, x 120:150\).*--resume"
+    with pytest.raises(ValueError, match=fault):
+        stain_run(values[:9, :130], tile=(40, 30), predictors=[predictor], roi=":,32:,:")
+
+
+@pytest.mark.parametrize("axis", ["z", "y"])
+def test_where_rounding_depends_on_the_tile_all_have_one_shape_and_a_region_is_the_cut_of_the_whole(
+    stain_run, stand_in, values, axis
+):
+    shapes = set()
+
+    def predictor(ct):
+        """Its colours depend on the tile's shape and on what lies at its corner."""
+        shapes.add(tuple(-(-n // 4) * 4 for n in ct.shape[-2:]))  # as the network sees it: multiples of its stride
+        return stand_in.predict(ct) ^ np.uint8(int(ct[0, 0, 0, 0]) // 4 % 2)
+
+    settings = {"tile": (36, 32), "one_shape": True, "predictors": [predictor], "axis": axis}
+    values = values[:70]
+    whole, _ = stain_run(values, name="whole", **settings)
+    part, _ = stain_run(values, name="part", roi="3:68,17:121,50:", **settings)
+    assert len(shapes) == 1
+    np.testing.assert_array_equal(read_volume(part)[:, :, :], read_volume(whole)[3:68, 17:121, 50:])
 
 
 class Unreadable:
@@ -87,12 +118,12 @@ class Unreadable:
         return self.array[window]
 
 
-def resumed(work, out, painter):
+def resumed(work, out, predictor):
     """Open a broken-off run again and bring it to its end; returns what was left to paint."""
     journal = Journal.resume(journal_path(out))
     with Run(work.plan, go_on(out, work.plan), journal) as run:
         left = [block.corner for block in run.blocks]
-        stain_here(work, run, [painter])
+        stain_here(work, run, [predictor])
     work.writer.declare(work.plan.cut.grid(work.ct.grid))
     return left
 
@@ -102,11 +133,11 @@ def test_an_unreadable_plane_is_named_and_loses_nothing(begin_run, stand_in, val
     broken = Unreadable(values)
     work, run, out = begin_run(values, wrap=lambda array: broken)
     with run, pytest.raises(OSError, match=r"ct\.h5 cannot be read in planes 6\d to 69 .*slice_0065.*--resume"):
-        stain_here(work, run, [stand_in.paint])
+        stain_here(work, run, [stand_in.predict])
     with pytest.raises(ValueError, match="did not finish"):
         read_volume(out)
     broken.mended = True
-    left = resumed(work, out, stand_in.paint)
+    left = resumed(work, out, stand_in.predict)
     assert 0 < len(left) < len(work.plan.blocks())
     np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values))
 
@@ -124,21 +155,21 @@ def test_a_full_disk_is_told_and_loses_nothing(begin_run, stand_in, values, monk
 
     monkeypatch.setattr(VolumeWriter, "__setitem__", full)
     with run, pytest.raises(OSError, match=r"v\.ome\.zarr: the disk is full; free some space; .*--resume"):
-        stain_here(work, run, [stand_in.paint])
+        stain_here(work, run, [stand_in.predict])
     monkeypatch.undo()
     monkeypatch.setattr("tomostain.staining.blocks.SHARD_PX", (64, 64, 64))
-    left = resumed(work, out, stand_in.paint)
+    left = resumed(work, out, stand_in.predict)
     assert len(left) <= len(work.plan.blocks()) - 4
     np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_a_network_out_of_memory_is_told(paint_run, values, error):
-    def painter(ct):
+def test_a_network_out_of_memory_is_told(stain_run, values, error):
+    def predictor(ct):
         raise error
 
     with pytest.raises(MemoryError, match=r"ran out of memory; take a smaller --tile-px; .*--resume"):
-        paint_run(values, painters=[painter])
+        stain_run(values, predictors=[predictor])
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -146,15 +177,15 @@ def test_a_network_out_of_memory_loses_nothing(begin_run, stand_in, values):
     work, run, out = begin_run(values)
     calls = []
 
-    def painter(ct):
+    def predictor(ct):
         calls.append(ct)
         if len(calls) > 400:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return stand_in.paint(ct)
+        return stand_in.predict(ct)
 
     with run, pytest.raises(MemoryError, match="ran out of memory"):
-        stain_here(work, run, [painter])
-    left = resumed(work, out, stand_in.paint)
+        stain_here(work, run, [predictor])
+    left = resumed(work, out, stand_in.predict)
     assert 0 < len(left) < len(work.plan.blocks())
     np.testing.assert_array_equal(read_volume(out)[:, :, :], stand_in.whole(values))
 
@@ -181,22 +212,22 @@ def test_no_more_than_three_blocks_are_in_memory(begin_run, stand_in, values, mo
     monkeypatch.setattr(type(work), "read", counted_read)
     monkeypatch.setattr(Run, "finish_block", counted_finish)
     with run:
-        stain_here(work, run, [stand_in.paint])
+        stain_here(work, run, [stand_in.predict])
     assert 1 < most <= 3
 
 
 @pytest.mark.usefixtures("small_shards")
 def test_a_crash_costs_the_block_in_the_network_and_the_one_being_written(begin_run, stand_in, values, monkeypatch):
     work, run, _ = begin_run(values)
-    paint, finish, at_risk, most = type(work).paint, Run.finish_block, 0, 0
+    stain, finish, at_risk, most = type(work).stain, Run.finish_block, 0, 0
     lock, slow = threading.Lock(), threading.Event()
 
-    def counted_paint(self, block, values, painter):
+    def counted_stain(self, block, values, predictor):
         nonlocal at_risk, most
         with lock:
             at_risk += 1
             most = max(most, at_risk)
-        return paint(self, block, values, painter)
+        return stain(self, block, values, predictor)
 
     def slow_finish(self, block, facts):
         nonlocal at_risk
@@ -206,8 +237,8 @@ def test_a_crash_costs_the_block_in_the_network_and_the_one_being_written(begin_
             at_risk -= 1
         return found
 
-    monkeypatch.setattr(type(work), "paint", counted_paint)
+    monkeypatch.setattr(type(work), "stain", counted_stain)
     monkeypatch.setattr(Run, "finish_block", slow_finish)
     with run:
-        stain_here(work, run, [stand_in.paint])
+        stain_here(work, run, [stand_in.predict])
     assert most == 2

@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from tomostain.images.geometry import Grid
+from tomostain.inference.backends import BACKENDS
 from tomostain.io.ome_zarr import create_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
-from tomostain.staining.backends import BACKENDS
 from tomostain.staining.blocks import choose_cut
 from tomostain.staining.memory import GIB, fit_plan, resident_bytes
-from tomostain.staining.native import compiler
 
 SPEC = NetSpec("resnet", {"width": 32, "norm": "batch", "skips": False})
 
@@ -31,7 +30,7 @@ def model():
 
 def fitted(model, gib):
     cut, limit = choose_cut((64, 2048, 2048)), int(gib * GIB)
-    return fit_plan(cut, model, np.dtype(np.uint8), limit=limit, backend=BACKENDS["torch"])
+    return fit_plan(cut, model, np.dtype(np.uint8), limit=limit)
 
 
 @pytest.fixture
@@ -81,10 +80,10 @@ sys.exit(status)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
-@pytest.mark.parametrize("backend", ["torch", "native"])
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_the_peak_stays_below_what_was_predicted(model, backend, tmp_path, rng):
-    if backend == "native" and compiler() is None:
-        pytest.skip("no C++ compiler is here")
+    if not BACKENDS[backend].available(model):
+        pytest.skip(f"{backend} is not on this machine")
     model.save(tmp_path / "stainer")
     values = np.full((65, 512, 512), 20, np.uint8)
     values[5, 100:140, 100:140] = rng.integers(0, 255, (40, 40))

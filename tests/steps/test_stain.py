@@ -27,8 +27,8 @@ from tomostain.staining.run import journal_path
 from tomostain.steps.stain import StainRecipe, stain
 
 
-def make_stainer(folder, **net):
-    torch.manual_seed(3)
+def make_stainer(folder, seed=3, **net):
+    torch.manual_seed(seed)
     spec = NetSpec("resnet", {"width": 8, "depth": 2, "norm": "pixel", "up": "resize", **net})
     generator = build_generator(spec, 1, 3)
     for weights in generator.parameters():
@@ -269,8 +269,10 @@ def test_another_runs_journal_is_refused(lab, deep, broken_off, change, what):
 
 def test_another_stainer_or_volume_is_refused_on_resume(lab, deep, broken_off):
     make_stainer(lab / "other", depth=1)
-    with pytest.raises(ValueError, match="begun with another stainer;"):
-        stain(lab / "other", deep, broken_off, recipe=StainRecipe(resume=True))
+    make_stainer(lab / "weights", seed=4)
+    for other in ("other", "weights"):
+        with pytest.raises(ValueError, match="begun with another stainer;"):
+            stain(lab / other, deep, broken_off, recipe=StainRecipe(resume=True))
     with pytest.raises(ValueError, match="begun with another volume and another region;"):
         stain(lab / "stainer", lab / "ct.ome.zarr", broken_off, recipe=StainRecipe(resume=True))
 

@@ -111,7 +111,15 @@ class RGBRange:
 
     @staticmethod
     def from_unit(unit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Float in [-1, 1] (clipped) -> uint8, rounded half up, same shape."""
+        """Float in [-1, 1] (clipped) -> uint8, rounded half up, same shape.
+
+        Raises
+        ------
+        ValueError
+            A value is NaN or infinite.
+        """
+        if not np.isfinite(unit).all():
+            raise ValueError("the network's output has NaN or infinite values: its weights are damaged; train it again")
         rounded: npt.NDArray[np.uint8] = np.floor(np.clip((unit + 1.0) * 127.5, 0.0, 255.0) + 0.5).astype(np.uint8)
         return rounded
 

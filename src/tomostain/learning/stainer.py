@@ -49,6 +49,8 @@ class Stainer:
     um_per_px: float
     planes: int = 1
     history: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    """Of its description, which holds that of its weights, as they were loaded; empty for one that was not loaded."""
 
     @property
     def simulated(self) -> str | None:
@@ -193,7 +195,8 @@ class Stainer:
             if not path.is_file():
                 raise ValueError(f"{folder} is no stainer: {path.name} is missing; `tomostain train` writes one")
         try:
-            about = json.loads(about_path.read_text(encoding="utf-8"))
+            text = about_path.read_bytes()
+            about = json.loads(text.decode("utf-8"))
             if not isinstance(about, dict) or about.get("format") != FORMAT:
                 raise ValueError("it does not call itself a stainer")
             if about["version"] != 1:
@@ -225,7 +228,7 @@ class Stainer:
                 f"{weights_path} does not hold the weights of this version's {spec.name} ({_plain(error)}); train again"
             ) from None
         net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(net, spec, ct_range, stain, um_per_px, planes, history)
+        return cls(net, spec, ct_range, stain, um_per_px, planes, history, hashlib.sha256(text).hexdigest())
 
 
 def _refuse_giants(spec: NetSpec) -> None:

@@ -1,4 +1,4 @@
-"""What need not pass the network: constant tiles, whose answer is known, and on request air and empty resin."""
+"""What need not pass the network: constant tiles, whose colours are known, and on request air and empty resin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BINS = 512
 _MEAN_PX = 4
 RULE = (
     f"a tile is background where, halo included, every mean over {_MEAN_PX} x {_MEAN_PX} px of every plane it is "
-    "painted from lies below the threshold; it is painted as if it had the background's median value everywhere"
+    "stained from lies below the threshold; it is stained as if it had the background's median value everywhere"
 )
 
 
@@ -30,7 +30,7 @@ class Background:
     threshold: float
     """Tiles whose local means all lie below this are background."""
     value: float
-    """The CT value they are painted as."""
+    """The CT value they are stained as."""
 
     def holds(self, values: npt.NDArray[np.float32]) -> bool:
         """Whether a tile (planes, y, x) is background by ``RULE``; pixels beyond the last full mean count alone."""
@@ -69,19 +69,19 @@ def find_background(ct: Volume) -> Background:
     return Background(value + 0.5 * (otsu - value), value)
 
 
-class Answers:
-    """The last answers of a costly function, by key: the network's to constant tiles, by value and shape."""
+class Cache:
+    """The last results of a costly function, by key: the network's colours of constant tiles, by value and shape."""
 
     def __init__(self, keep: int = 8) -> None:
         self._keep = keep
         self._kept: OrderedDict[Hashable, npt.NDArray[np.uint8]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-        """The kept answer, or a new one."""
+        """The kept result, or a new one."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        answer = self._kept[key] = make()
+        made = self._kept[key] = make()
         if len(self._kept) > self._keep:
             self._kept.popitem(last=False)
-        return answer
+        return made

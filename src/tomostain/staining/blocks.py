@@ -28,7 +28,7 @@ class Cut:
     axis: int = 0
     """Axis that runs through the planes: 0 for z."""
     every: int = 1
-    """Of the planes, each so-many-th is stained."""
+    """Of the planes, every n-th is stained."""
 
     @property
     def steps(self) -> Corner:
@@ -86,7 +86,7 @@ def _region(text: str, shape: Corner) -> Window:
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of work: the output shards within ``core`` (voxels of the output), read, painted and written at once."""
+    """A piece of work: the output shards within ``core`` (voxels of the output), read, stained and written at once."""
 
     corner: Corner
     """Its place among the blocks, which names it in the journal."""
@@ -99,7 +99,7 @@ class Plan:
 
     cut: Cut
     planes: int
-    """CT planes that the network sees for one painted plane."""
+    """CT planes that the network sees for one stained plane."""
     halo_px: int
     align_px: int
     """Tiles begin at multiples of this, counted from the CT's border."""
@@ -109,10 +109,16 @@ class Plan:
     """Painted extent (rows, columns) of a tile."""
     shard_px: Corner
     """Most (z, y, x) that is one file of the output."""
-    lattice: bool = False
-    """Whether tiles are those of one lattice over the whole CT plane, whatever region is painted."""
-    least_px: tuple[int, int] = (0, 0)
-    """Smallest extent that the network is shown, where all tiles of the lattice must have one shape."""
+    one_shape: bool = False
+    """Whether all tiles have one shape and lie on one lattice over the whole CT plane, whatever region is stained."""
+
+    @property
+    def least_px(self) -> tuple[int, int]:
+        """Smallest extent (rows, columns) that the network is shown: that of a tile with all its halo, or none."""
+        if not self.one_shape:
+            return 0, 0
+        rows, columns = (-(-(n + 2 * self.halo_px) // self.align_px) * self.align_px for n in self.tile_px)
+        return rows, columns
 
     @property
     def plane_shape(self) -> tuple[int, int]:
@@ -147,7 +153,7 @@ class Plan:
         cores = [block.core[axis] for axis in self.cut.plane_axes]
         within = tuple(slice(c.start + f, c.stop + f) for c, f in zip(cores, first, strict=True))
         halo, align = (self.halo_px,) * 2, (self.align_px,) * 2
-        if not self.lattice:
+        if not self.one_shape:
             return list(tiles(self.plane_shape, self.tile_px, halo=halo, align=align, within=within))
         cells = tuple(
             slice(part.start // size * size, min(-(-part.stop // size) * size, n))
@@ -162,15 +168,19 @@ class Plan:
         return tuple(slice(min(o[i].start for o in outers), max(o[i].stop for o in outers)) for i in range(2))
 
     def planes_of(self, block: Block) -> list[list[int]]:
-        """For each painted plane of a block the CT planes it is painted from; mirrored at the volume's ends."""
-        axis, reach, depth = self.cut.axis, self.planes // 2, self.cut.ct_shape[self.cut.axis]
-        core, first = block.core[axis], self.cut.roi[axis].start
-        at = [first + self.cut.every * i for i in range(core.start, core.stop)]
-        return [[_mirrored(i + step, depth) for step in range(-reach, reach + 1)] for i in at]
+        """For each stained plane of a block the CT planes it is stained from."""
+        core = block.core[self.cut.axis]
+        return [self.ct_planes(index) for index in range(core.start, core.stop)]
+
+    def ct_planes(self, index: int) -> list[int]:
+        """The CT planes that a plane of the output is stained from; mirrored at the volume's ends."""
+        reach, depth = self.planes // 2, self.cut.ct_shape[self.cut.axis]
+        middle = self.cut.roi[self.cut.axis].start + self.cut.every * index
+        return [_mirrored(middle + step, depth) for step in range(-reach, reach + 1)]
 
     @property
-    def painted_px(self) -> int:
-        """Pixels that are painted."""
+    def stained_px(self) -> int:
+        """Pixels that are stained."""
         return math.prod(self.cut.shape)
 
     def network_px(self) -> int:
@@ -198,10 +208,9 @@ def plan_blocks(
     align_px: int,
     tile_px: tuple[int, int] | None = None,
     shards: tuple[int, int] = (1, 1),
-    lattice: bool = False,
-    least_px: tuple[int, int] = (0, 0),
+    one_shape: bool = False,
 ) -> Plan:
-    """Plan blocks of ``shards`` (along rows and columns) output files each, painted in tiles of ``tile_px``.
+    """Plan blocks of ``shards`` (along rows and columns) output files each, stained in tiles of ``tile_px``.
 
     ``tile_px`` is by default the whole plane of a block.
 
@@ -218,9 +227,9 @@ def plan_blocks(
     if tile_px is not None:
         if min(tile_px) < 1:
             raise ValueError(f"a tile needs at least one pixel along each axis, not {tile_px}")
-        rows, columns = tile_px if lattice else (min(rows, tile_px[0]), min(columns, tile_px[1]))
+        rows, columns = tile_px if one_shape else (min(rows, tile_px[0]), min(columns, tile_px[1]))
     block = (size[0], size[1], size[2])
-    return Plan(cut, planes, halo_px, align_px, block, (rows, columns), shard, lattice, least_px)
+    return Plan(cut, planes, halo_px, align_px, block, (rows, columns), shard, one_shape)
 
 
 def _mirrored(index: int, length: int) -> int:

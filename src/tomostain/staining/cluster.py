@@ -24,15 +24,16 @@ from typing import Any
 import torch
 
 from tomostain._imports import require
+from tomostain.inference.backends import BACKENDS
+from tomostain.inference.predictor import Predictor
 from tomostain.learning.stainer import Stainer
-from tomostain.staining.backends import BACKENDS
 from tomostain.staining.blocks import Block
-from tomostain.staining.choose import take_sample
 from tomostain.staining.levels import Shard
-from tomostain.staining.local import told_out_of_memory
+from tomostain.staining.local import as_out_of_memory
 from tomostain.staining.run import Run
+from tomostain.staining.samples import calibration_of
 from tomostain.staining.slurm import batch_script, cancel, read_slurm, submit
-from tomostain.staining.work import RESUME, Facts, Paint, Work
+from tomostain.staining.work import RESUME, Facts, Work
 from tomostain.staining.workers import QUIET, THREADS
 
 ATTEMPTS = 4
@@ -62,18 +63,22 @@ def processes_of(cluster: str | None) -> int:
 
 
 @dataclass(frozen=True)
-class Order:
+class Job:
     """What a worker must know beside its task; the same for all tasks of a run."""
 
     work: Work
     stainer: Path
+    sha256: str
+    """Of the stainer that the run began with."""
     backend: str
     device: str
     threads: int
     """Threads of the worker's network."""
+    trust: bool = False
+    """Whether a network of another package may be imported."""
 
 
-def stain_on_cluster(order: Order, run: Run, cluster: str) -> None:
+def stain_on_cluster(job: Job, run: Run, cluster: str) -> None:
     """Do all that is left of a run on the workers of ``cluster``; they need the stainer, the volume and the output.
 
     Raises
@@ -84,8 +89,8 @@ def stain_on_cluster(order: Order, run: Run, cluster: str) -> None:
         A block failed on a worker, or workers kept dying on it; the run can be resumed.
     """
     distributed: Any = require("distributed", extra="cluster")
-    payload = pickle.dumps(order)
-    with connected(cluster, order) as client:
+    payload = pickle.dumps(job)
+    with connected(cluster) as client:
         tasks: deque[Block | Shard] = deque([*run.due(), *run.blocks])
         attempts: dict[str, int] = {}
         under_way: dict[Any, Block | Shard] = {}
@@ -128,42 +133,44 @@ def stain_on_cluster(order: Order, run: Run, cluster: str) -> None:
 
 
 def do(payload: bytes, task: Block | Shard) -> Facts | None:
-    """Do one task on a worker: paint and write a block, or build a shard of the pyramid."""
-    order, paint, lock = _ready(payload)
+    """Do one task on a worker: stain and write a block, or build a shard of the pyramid."""
+    job, predict, lock = _ready(payload)
     if not isinstance(task, Block):
-        order.work.build(task)
+        job.work.build(task)
         return None
-    values = order.work.read(task)
+    values = job.work.read(task)
     try:
         with lock:
-            colours, facts = order.work.paint(task, values, paint)
+            colours, facts = job.work.stain(task, values, predict)
     except (MemoryError, RuntimeError) as error:
-        raise told_out_of_memory(error) from None
-    order.work.write(task, colours)
+        raise as_out_of_memory(error) from None
+    job.work.write(task, colours)
     return facts
 
 
 @lru_cache(maxsize=1)
-def _ready(payload: bytes) -> tuple[Order, Paint, threading.Lock]:
-    """The run that this worker works for: its painter is made once."""
+def _ready(payload: bytes) -> tuple[Job, Predictor, threading.Lock]:
+    """The run that this worker works for: its predictor is made once."""
     with _READYING:
-        order: Order = pickle.loads(payload)
-        torch.set_num_threads(order.threads)
-        device = order.device
+        job: Job = pickle.loads(payload)
+        torch.set_num_threads(job.threads)
+        device = job.device
         if device.startswith("cuda"):
             worker: Any = require("distributed", extra="cluster").get_worker()
             name = str(worker.name)
             device = f"cuda:{int(name) % torch.cuda.device_count() if name.isdigit() else 0}"
-        model = Stainer.load(order.stainer).on(device)
-        paint = BACKENDS[order.backend].make(model, take_sample(order.work.ct, order.work.plan))
-    return order, paint, threading.Lock()
+        model = Stainer.load(job.stainer, trust=job.trust).on(device)
+        if model.sha256 != job.sha256:
+            raise ValueError(f"{job.stainer} is not the stainer that this run began with; {RESUME}")
+        predict = BACKENDS[job.backend].make(model, lambda: calibration_of(job.work.ct, job.work.plan))
+    return job, predict, threading.Lock()
 
 
 _READYING = threading.Lock()
 
 
 @contextmanager
-def connected(cluster: str, order: Order) -> Iterator[Any]:
+def connected(cluster: str) -> Iterator[Any]:
     """A client of the cluster; what was started for it is ended with it.
 
     Raises

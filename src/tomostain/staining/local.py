@@ -1,4 +1,4 @@
-"""Stain a CT volume on this machine: while the network paints a block, the next is read and the last is written."""
+"""Stain a CT volume on this machine: while the network stains a block, the next is read and the last is written."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomostain.staining.background import Answers
+from tomostain.inference.predictor import Predictor
+from tomostain.staining.background import Cache
 from tomostain.staining.blocks import Block
 from tomostain.staining.levels import Shard
 from tomostain.staining.run import Run
-from tomostain.staining.work import RESUME, Facts, Paint, Values, Work
+from tomostain.staining.work import RESUME, Facts, Values, Work
 
 UNDER_WAY = 3
-"""Blocks in memory at once for each painter: one being read, one being painted, one being written."""
-Painted = tuple[npt.NDArray[np.uint8], Facts]
+"""Blocks in memory at once for each predictor: one being read, one being stained, one being written."""
+Stained = tuple[npt.NDArray[np.uint8], Facts]
 
 
-def stain_here(work: Work, run: Run, painters: Sequence[Paint]) -> None:
-    """Do all that is left of a run: read, paint and write overlap, and the pyramid grows with the blocks.
+def stain_here(work: Work, run: Run, predictors: Sequence[Predictor]) -> None:
+    """Do all that is left of a run: reading, staining and writing overlap, and the pyramid grows with the blocks.
 
-    Each painter (one for a CPU, one for each GPU) has a thread of its own. No more than ``UNDER_WAY`` blocks a painter
-    are in memory, which is what the prediction counts on, and a block is not painted before the last but one is noted,
-    so that a crash costs little. When something fails, what is under way is brought to its end
-    and noted before the error is raised.
+    Each predictor (one for a CPU, one for each GPU) has a thread of its own and no more than ``UNDER_WAY`` blocks in
+    memory, which is what the prediction counts on. A block is not stained before the last but one is noted, so that a
+    crash costs little. When something fails, what is in progress is finished and noted before the error is raised.
 
     Raises
     ------
@@ -38,24 +38,24 @@ def stain_here(work: Work, run: Run, painters: Sequence[Paint]) -> None:
     MemoryError
         The network ran out of memory.
     """
-    free: queue.SimpleQueue[tuple[Work, Paint]] = queue.SimpleQueue()
-    for painter in painters:
-        free.put((replace(work, answers=Answers()), painter))
+    free: queue.SimpleQueue[tuple[Work, Predictor]] = queue.SimpleQueue()
+    for predictor in predictors:
+        free.put((replace(work, cache=Cache()), predictor))
     under_way: deque[Future[None]] = deque()
-    n = len(painters)
+    n = len(predictors)
 
-    def paint(block: Block, read: Future[Values]) -> Painted:
+    def stain(block: Block, read: Future[Values]) -> Stained:
         values = read.result()
-        mine, painter = free.get()
+        mine, predictor = free.get()
         try:
-            return mine.paint(block, values, painter)
+            return mine.stain(block, values, predictor)
         except (MemoryError, RuntimeError) as error:
-            raise told_out_of_memory(error) from error
+            raise as_out_of_memory(error) from error
         finally:
-            free.put((mine, painter))
+            free.put((mine, predictor))
 
-    def write(block: Block, painted: Future[Painted]) -> None:
-        colours, facts = painted.result()
+    def write(block: Block, stained: Future[Stained]) -> None:
+        colours, facts = stained.result()
         work.write(block, colours)
         build_later(run.finish_block(block, facts))
 
@@ -65,7 +65,7 @@ def stain_here(work: Work, run: Run, painters: Sequence[Paint]) -> None:
 
     with (
         ThreadPoolExecutor(n, "write") as writing,
-        ThreadPoolExecutor(n, "paint") as painting,
+        ThreadPoolExecutor(n, "stain") as staining,
         ThreadPoolExecutor(n, "read") as reading,
     ):
 
@@ -74,20 +74,20 @@ def stain_here(work: Work, run: Run, painters: Sequence[Paint]) -> None:
 
         ahead: deque[tuple[Block, Future[Values]]] = deque()
 
-        def paint_next() -> None:
+        def stain_next() -> None:
             _wait(under_way, most=(UNDER_WAY - 1) * n - 1)
             block, read = ahead.popleft()
-            painted = painting.submit(paint, block, read)
-            under_way.append(writing.submit(write, block, painted))
+            stained = staining.submit(stain, block, read)
+            under_way.append(writing.submit(write, block, stained))
 
         try:
             build_later(run.due())
             for block in run.blocks:
                 if len(ahead) == n:
-                    paint_next()
+                    stain_next()
                 ahead.append((block, reading.submit(work.read, block)))
             while ahead:
-                paint_next()
+                stain_next()
             _wait(under_way, most=0)
         except KeyboardInterrupt:
             for future in under_way:
@@ -95,7 +95,7 @@ def stain_here(work: Work, run: Run, painters: Sequence[Paint]) -> None:
             raise
 
 
-def told_out_of_memory(error: Exception) -> Exception:
+def as_out_of_memory(error: Exception) -> Exception:
     """The error itself, or a plain ``MemoryError`` where that is what it means."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(sign in text for sign in ("out of memory", "not enough memory", "alloc")):

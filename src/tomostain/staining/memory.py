@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_flatten
 
 from tomostain.io.ome_zarr import SHARD_PX, shard_of
 from tomostain.learning.stainer import Stainer
-from tomostain.staining.backends import Backend
 from tomostain.staining.blocks import Cut, Plan, plan_blocks
 from tomostain.staining.local import UNDER_WAY
 
@@ -28,7 +27,7 @@ GIB = 2**30
 _SLACK = 1.3
 """What the arithmetic libraries keep beside the tensors: reordered weights, scratch, freed pages not given back."""
 _DEAR = 1.5
-"""How much less another tile's halos must cost before it is told what memory it takes."""
+"""How much less another tile's halos must cost before a warning says what memory it takes."""
 _WRITING_BYTES = 100 * 2**20
 """Encoding a shard and halving one: pieces of 64 x 256 x 256 voxels in linear light, and the shard made of them."""
 
@@ -60,8 +59,8 @@ class Memory:
         return f"{self.total / GIB:.2f} GiB ({', '.join(parts)})"
 
 
-def predict(plan: Plan, network: int, ct_dtype: np.dtype[Any], *, painters: int = 1, program: int) -> Memory:
-    """The peak of a run on this machine; ``network`` is what one painter takes, in bytes."""
+def predict(plan: Plan, network: int, ct_dtype: np.dtype[Any], *, predictors: int = 1, program: int) -> Memory:
+    """The peak of a run on this machine; ``network`` is what one predictor takes, in bytes."""
     block = [min(size, n) for size, n in zip(plan.block_px, plan.cut.shape, strict=True)]
     depth = block[plan.cut.axis]
     seen = math.prod(
@@ -73,9 +72,9 @@ def predict(plan: Plan, network: int, ct_dtype: np.dtype[Any], *, painters: int 
     shard = 3 * math.prod(shard_of(plan.cut.shape, plan.shard_px))
     return Memory(
         program=program,
-        network=painters * int(_SLACK * network),
-        blocks=painters * UNDER_WAY * max(values, colours) + painters * min(values, colours),
-        writing=painters * (2 * shard + _WRITING_BYTES),
+        network=predictors * int(_SLACK * network),
+        blocks=predictors * UNDER_WAY * max(values, colours) + predictors * min(values, colours),
+        writing=predictors * (2 * shard + _WRITING_BYTES),
     )
 
 
@@ -86,45 +85,45 @@ def fit_plan(
     *,
     limit: int,
     tile_px: tuple[int, int] | None = None,
-    backend: Backend,
-    at_once: int = 1,
-    painters: int = 1,
+    one_shape: bool = False,
+    batch: int = 1,
+    predictors: int = 1,
     processes: int = 1,
+    advise: bool = True,
 ) -> tuple[Plan, Memory]:
     """The plan whose halos cost least among those whose predicted peak is within ``limit`` bytes.
 
-    ``tile_px`` is kept where it is given; ``processes``: how many like this one share the limit.
+    ``tile_px`` is kept where it is given; ``processes``: how many like this one share the limit; ``advise``: warn where
+    more memory would save much time.
 
     Raises
     ------
     ValueError
-        No plan fits; the least that would is told.
+        No plan fits; the message says what the smallest needs.
     """
     give_back_freed()
     sized: list[tuple[Plan, int]] = []
-    halo, raster = model.halo_px, model.stride_px * backend.align
-    remade = backend.remade(model.net)
-    for shards, tile in _candidates(tile_px, backend.lattice):
-        least = tuple(-(-(n + 2 * halo) // raster) * raster for n in tile) if backend.one_shape else (0, 0)
+    halo, stride = model.halo_px, model.stride_px
+    for shards, tile in _candidates(tile_px, one_shape):
         plan = plan_blocks(
             cut,
             planes=model.planes,
             halo_px=halo,
-            align_px=raster,
+            align_px=stride,
             tile_px=tile,
             shards=shards,
-            lattice=backend.lattice,
-            least_px=(least[0], least[1]),
+            one_shape=one_shape,
         )
         shape = tuple(
-            -(-min(n, max(size + 2 * (halo + raster), floor)) // model.stride_px) * model.stride_px
-            for n, size, floor in zip(plan.plane_shape, plan.tile_px, least, strict=True)
+            -(-min(n, max(size + 2 * (halo + stride), least)) // stride) * stride
+            for n, size, least in zip(plan.plane_shape, plan.tile_px, plan.least_px, strict=True)
         )
-        sized.append((plan, network_bytes(remade, model.planes, (shape[0], shape[1]), at_once=at_once)))
-    del remade
+        sized.append((plan, network_bytes(model.net, model.planes, (shape[0], shape[1]), batch=batch)))
     give_back_freed()
     program = resident_bytes(processes)
-    found = [(plan, predict(plan, network, ct_dtype, painters=painters, program=program)) for plan, network in sized]
+    found = [
+        (plan, predict(plan, network, ct_dtype, predictors=predictors, program=program)) for plan, network in sized
+    ]
     fitting = [(plan, memory) for plan, memory in found if memory.total <= limit]
     if not fitting:
         smallest, needed = min(found, key=lambda pair: pair[1].total)
@@ -135,8 +134,8 @@ def fit_plan(
         )
     best, memory = _cheapest(fitting)
     other, wanted = _cheapest(found)
-    cost, possible = (plan.network_px() / plan.painted_px for plan in (best, other))
-    if cost > _DEAR * possible:
+    cost, possible = (plan.network_px() / plan.stained_px for plan in (best, other))
+    if advise and cost > _DEAR * possible:
         warnings.warn(
             f"halos make this run {cost:.1f} times as long, for want of memory: with --memory-gib "
             f"{wanted.total / GIB + 0.05:.1f} it would be {possible:.1f} times",
@@ -149,13 +148,13 @@ def _cheapest(found: Sequence[tuple[Plan, Memory]]) -> tuple[Plan, Memory]:
     return min(found, key=lambda pair: (pair[0].network_px(), pair[1].total))
 
 
-def _candidates(tile_px: tuple[int, int] | None, lattice: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+def _candidates(tile_px: tuple[int, int] | None, one_shape: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Shards to a block, and tiles in it; a tile given is kept."""
     if tile_px is not None:
         yield (1, 1), tile_px
         return
     wide = SHARD_PX[1]
-    if lattice:
+    if one_shape:
         for rows, columns in ((1, 1), (1, 2), (2, 2), (2, 4), (4, 4)):
             yield (rows, columns), (rows * wide, columns * wide)
         for part in (2, 4, 8):
@@ -168,7 +167,7 @@ def _candidates(tile_px: tuple[int, int] | None, lattice: bool) -> Iterator[tupl
         yield (1, 1), (wide // part, wide // part)
 
 
-def network_bytes(net: nn.Module, planes: int, shape: tuple[int, int], *, at_once: int = 1) -> int:
+def network_bytes(net: nn.Module, planes: int, shape: tuple[int, int], *, batch: int = 1) -> int:
     """Bytes that a network's tensors take at their peak for tiles of ``shape``, found without computing.
 
     The network is run on PyTorch's meta device; every tensor is counted from its making to its release.
@@ -176,11 +175,11 @@ def network_bytes(net: nn.Module, planes: int, shape: tuple[int, int], *, at_onc
     device = next(iter(net.state_dict().values())).device
     ledger = _Ledger()
     state = {name: t.to("meta") for name, t in (*net.named_parameters(), *net.named_buffers())}
-    image = torch.empty((at_once, planes, *shape), device="meta").to(memory_format=torch.channels_last)
+    image = torch.empty((batch, planes, *shape), device="meta").to(memory_format=torch.channels_last)
     with torch.no_grad(), ledger:
-        painted = torch.func.functional_call(net, state, (image,))
+        stained = torch.func.functional_call(net, state, (image,))
     weights = sum(t.numel() * t.element_size() for t in state.values()) if device.type == "cpu" else 0
-    buffers = 2 * image.numel() * image.element_size() + 3 * painted.numel() * painted.element_size()
+    buffers = 2 * image.numel() * image.element_size() + 3 * stained.numel() * stained.element_size()
     return int(ledger.peak + buffers + weights)
 
 

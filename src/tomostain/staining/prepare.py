@@ -6,27 +6,27 @@ import hashlib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from tomostain import runs
 from tomostain.images.image import Volume
+from tomostain.inference.backends import BACKENDS
+from tomostain.inference.predictor import Backend, Predictor
+from tomostain.inference.selftest import Sample, Trial, choose_backend
 from tomostain.learning.stainer import Stainer
-from tomostain.staining.backends import BACKENDS, Sample
 from tomostain.staining.background import Background, find_background
 from tomostain.staining.blocks import Cut, Plan, plan_blocks
-from tomostain.staining.choose import Trial, choose_backend, take_sample
 from tomostain.staining.memory import GIB, Memory, available_bytes, fit_plan
-from tomostain.staining.work import Paint
+from tomostain.staining.samples import calibration_of, sample_of
 
 _SAMPLED_PLANES = 16
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """What was asked for, beyond stainer, volume and cut."""
 
     backend: str = "auto"
@@ -40,8 +40,8 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What was settled."""
+class Settings:
+    """What was settled: the same for a whole run, however often it is resumed."""
 
     plan: Plan
     backend: str
@@ -55,74 +55,84 @@ class Prepared:
             "planes": self.plan.planes,
             "block_px": self.plan.block_px,
             "tile_px": self.plan.tile_px,
-            "least_px": self.plan.least_px,
+            "one_shape": self.plan.one_shape,
             "backend": self.backend,
             "background": None if self.background is None else asdict(self.background),
             "trials": [str(trial) for trial in self.trials],
         }
 
 
-def identity(stainer: Path, ct: Volume, cut: Cut, wishes: Wishes) -> dict[str, str]:
+def identity(model: Stainer, ct: Volume, cut: Cut, options: Options) -> dict[str, str]:
     """What a run is bound to: a journal whose identity differs in a word belongs to another run.
 
-    The volume is known by its shape, type and voxel size, and by the SHA-256 of 16 evenly spaced planes.
+    The stainer is known by the SHA-256 of its description and weights as they were loaded; the volume by its shape,
+    type and voxel size, and by the SHA-256 of 16 evenly spaced planes.
     """
     digest = hashlib.sha256(repr((ct.shape, ct.dtype.newbyteorder("=").str, ct.grid.spacing_um)).encode())
     for z in np.unique(np.linspace(0, ct.shape[0] - 1, min(ct.shape[0], _SAMPLED_PLANES)).astype(int)):
         digest.update(np.ascontiguousarray(ct[slice(int(z), int(z) + 1)]).tobytes())
     region = ",".join(f"{part.start}:{part.stop}" for part in cut.roi)
     return {
-        "stainer": runs.fingerprint(Path(stainer) / "stainer.json"),
+        "stainer": model.sha256,
         "volume": digest.hexdigest(),
         "region": f"{region} along {'zyx'[cut.axis]} every {cut.every}",
-        "skip-background": str(wishes.skip_background),
+        "skip-background": str(options.skip_background),
     }
 
 
-def prepare(model: Stainer, ct: Volume, cut: Cut, wishes: Wishes) -> tuple[Prepared, Sample]:
-    """Choose background, tiles and backend of a new run; returns them with the sample they were chosen on.
+def settle(model: Stainer, ct: Volume, cut: Cut, options: Options) -> Settings:
+    """Choose background, tiles and backend of a new run.
 
     Raises
     ------
     ValueError
         The backend cannot be used, or the run does not fit the memory.
     """
-    limit = int(min(wishes.memory_gib * GIB, available_bytes()))
-    painters = max(1, torch.cuda.device_count()) if model.device.type == "cuda" else 1
-    at_once = planes_at_once(model)
-    first = plan_blocks(cut, planes=model.planes, halo_px=model.halo_px, align_px=model.stride_px)
-    sample = take_sample(ct, first)
-    name, trials = choose_backend(model, sample, first, wanted=wishes.backend)
-    if BACKENDS[name].lattice and wishes.tile_px is not None:
-        raise ValueError(f"backend {name} has tiles of its own; leave --tile-px out, or take another --backend")
-    plan, memory = fit_plan(
-        cut,
-        model,
-        ct.dtype,
-        limit=limit,
-        tile_px=wishes.tile_px,
-        backend=BACKENDS[name],
-        at_once=at_once,
-        painters=painters * wishes.workers,
-        processes=wishes.processes,
-    )
-    background = find_background(ct) if wishes.skip_background else None
-    return Prepared(plan, name, background, tuple(trials), memory), sample
+
+    def fit(backend: Backend, *, advise: bool) -> tuple[Plan, Memory]:
+        if _has_one_shape(backend, model) and options.tile_px is not None:
+            raise ValueError("it chooses its own tiles; leave out --tile-px")
+        return fit_plan(
+            cut,
+            model,
+            ct.dtype,
+            limit=int(min(options.memory_gib * GIB, available_bytes())),
+            tile_px=options.tile_px,
+            one_shape=_has_one_shape(backend, model),
+            batch=backend.batch,
+            predictors=options.workers * (torch.cuda.device_count() if model.device.type == "cuda" else 1),
+            processes=options.processes,
+            advise=advise,
+        )
+
+    samples: dict[tuple[bool, int], Sample] = {}
+
+    def sample_for(backend: Backend) -> Sample:
+        key = (_has_one_shape(backend, model), backend.batch)
+        if key not in samples:
+            samples[key] = sample_of(ct, fit(backend, advise=False)[0], at_least=max(2, backend.batch))
+        return samples[key]
+
+    calibration = partial(calibration_of, ct, first_plan(model, cut))
+    name, trials = choose_backend(model, sample_for, calibration, wanted=options.backend)
+    plan, memory = fit(BACKENDS[name], advise=True)
+    background = find_background(ct) if options.skip_background else None
+    return Settings(plan, name, background, tuple(trials), memory)
 
 
-def prepared_before(
-    model: Stainer, ct: Volume, cut: Cut, head: Mapping[str, Any], found: Mapping[str, str], wishes: Wishes
-) -> tuple[Prepared, Sample]:
+def settled_before(
+    model: Stainer, cut: Cut, head: Mapping[str, Any], found: Mapping[str, str], options: Options
+) -> Settings:
     """What was settled when a run began, from its journal's head; the tile may be another where it changes nothing.
 
     Raises
     ------
     ValueError
-        The journal belongs to another run; what differs is told.
+        The journal belongs to another run; the message says what differs.
     """
     known = head["identity"]
     differs = [what for what in found if known.get(what) != found[what]]
-    if wishes.backend not in ("auto", head["backend"]):
+    if options.backend not in ("auto", head["backend"]):
         differs.append("backend")
     if differs:
         raise ValueError(
@@ -130,30 +140,31 @@ def prepared_before(
             "remove it to begin anew"
         )
     background = Background(**head["background"]) if head["background"] else None
-    backend = BACKENDS[head["backend"]]
-    free = model.tile_exact and not backend.lattice
-    tile = wishes.tile_px if wishes.tile_px and free else tuple(head["tile_px"])
-    first = plan_blocks(cut, planes=head["planes"], halo_px=model.halo_px, align_px=model.stride_px)
+    free = model.tile_exact and not head["one_shape"]
+    tile = options.tile_px if options.tile_px and free else tuple(head["tile_px"])
     plan = replace(
-        first,
-        align_px=model.stride_px * backend.align,
+        first_plan(model, cut, planes=head["planes"]),
         block_px=tuple(head["block_px"]),
         tile_px=tile,
-        lattice=backend.lattice,
-        least_px=tuple(head["least_px"]),
+        one_shape=head["one_shape"],
     )
-    return Prepared(plan, head["backend"], background), take_sample(ct, first)
+    return Settings(plan, head["backend"], background)
 
 
-def planes_at_once(model: Stainer) -> int:
-    """Planes of a tile in the network at once: more than one only fills a GPU better."""
-    return 8 if model.device.type == "cuda" else 1
+def first_plan(model: Stainer, cut: Cut, *, planes: int | None = None) -> Plan:
+    """A plan of whole planes, before memory and backend are known."""
+    return plan_blocks(cut, planes=planes or model.planes, halo_px=model.halo_px, align_px=model.stride_px)
 
 
-def painters_of(model: Stainer, backend: str, sample: Sample) -> list[Paint]:
-    """A painter for the CPU, or one for each GPU."""
-    make = BACKENDS[backend].make
+def predictors_of(model: Stainer, ct: Volume, settings: Settings) -> list[Predictor]:
+    """A predictor for the CPU, or one for each GPU."""
+    make, calibration = BACKENDS[settings.backend].make, partial(calibration_of, ct, settings.plan)
     if model.device.type != "cuda":
-        return [make(model, sample)]
+        return [make(model, calibration)]
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    return [make(replace(model, net=deepcopy(model.net).to(device)), sample) for device in devices]
+    return [make(replace(model, net=deepcopy(model.net).to(device)), calibration) for device in devices]
+
+
+def _has_one_shape(backend: Backend, model: Stainer) -> bool:
+    """Whether all tiles must have one shape: on GPUs kernels are chosen by it."""
+    return backend.one_shape or model.device.type != "cpu"

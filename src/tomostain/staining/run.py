@@ -22,7 +22,7 @@ def journal_path(out: Path) -> Path:
 
 
 class Run:
-    """What is finished of a run and what is left; may be told of finished work by several threads."""
+    """What is finished of a run and what is left; several threads may report finished work to it."""
 
     def __init__(self, plan: Plan, writer: VolumeWriter, journal: Journal) -> None:
         self.journal = journal
@@ -39,7 +39,7 @@ class Run:
                 self.facts.add(Facts(*entry["facts"]))
         everything = plan.blocks()
         self.blocks: Sequence[Block] = [block for block in everything if block.corner not in finished_blocks]
-        """What is left to paint, in order."""
+        """What is left to stain, in order."""
         done = [block for block in everything if block.corner in finished_blocks]
         shards += [(0, corner) for block in done for corner in plan.shards(block)]
         self._levels = Levels(writer, shards)
@@ -49,8 +49,8 @@ class Run:
 
     def finish_block(self, block: Block, facts: Facts) -> list[Shard]:
         """Note a block whose shards are on disk; returns the shards of the pyramid that can now be built."""
-        told = [facts.ct_min, facts.ct_max, facts.tiles, facts.constant, facts.skipped]
-        self.journal.add(level=0, at=block.corner, facts=told)
+        met = [facts.ct_min, facts.ct_max, facts.tiles, facts.constant, facts.skipped]
+        self.journal.add(level=0, at=block.corner, facts=met)
         with self._lock:
             self.facts.add(facts)
             self._bar.update(_voxels(block))

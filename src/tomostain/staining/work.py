@@ -1,9 +1,8 @@
-"""One block's work - read, paint, write - the same on this machine's threads and on a cluster's workers."""
+"""One block's work - read, stain, write - the same on this machine's threads and on a cluster's workers."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ import numpy.typing as npt
 
 from tomostain.images.image import Volume
 from tomostain.images.tiling import Tile
+from tomostain.inference.predictor import Predictor, Tiles
 from tomostain.io.ome_zarr import CHUNK_PX, VolumeWriter
-from tomostain.staining.background import Answers, Background
+from tomostain.staining.background import Background, Cache
 from tomostain.staining.blocks import Block, Plan
 from tomostain.staining.journal import sync_file
 from tomostain.staining.levels import Shard
 
-Paint = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
-"""CT values (b, planes, y, x), float32 -> sRGB (b, y, x, 3), uint8."""
 RESUME = "what is finished is kept: repeat the command with --resume"
 
 
@@ -31,12 +29,12 @@ class Values:
     array: npt.NDArray[Any]
     """(CT planes, rows, columns), in the volume's own type."""
     index: npt.NDArray[np.intp]
-    """(painted planes, planes of the network): which of the array's planes each is painted from."""
+    """(stained planes, planes of the network): which of the array's planes each is stained from."""
     corner: tuple[int, int]
     """Row and column of the CT plane at which the array begins."""
 
-    def tile(self, tile: Tile, plane: int, count: int) -> npt.NDArray[np.float32]:
-        """What ``count`` painted planes see in a tile: (count, planes, rows, columns) float32."""
+    def tile(self, tile: Tile, plane: int, count: int) -> Tiles:
+        """What ``count`` stained planes see in a tile: (count, planes, rows, columns) float32."""
         rows, columns = (
             slice(part.start - first, part.stop - first) for part, first in zip(tile.outer, self.corner, strict=True)
         )
@@ -45,15 +43,15 @@ class Values:
 
 @dataclass(eq=False)
 class Facts:
-    """What was met in painting a block."""
+    """What was met in staining a block."""
 
     ct_min: float = np.inf
     ct_max: float = -np.inf
     tiles: int = 0
     constant: int = 0
-    """Tiles (of one plane) of one value, painted by the network's kept answer to it."""
+    """Tiles (of one plane) of one value, whose colours the network gives once."""
     skipped: int = 0
-    """Tiles (of one plane) painted as background."""
+    """Tiles (of one plane) stained as background."""
 
     def add(self, other: Facts) -> None:
         """Take in what another block met."""
@@ -71,12 +69,12 @@ class Work:
     plan: Plan
     writer: VolumeWriter
     background: Background | None = None
-    at_once: int = 1
+    batch: int = 1
     """Planes that are in the network at once."""
-    answers: Answers = field(default_factory=Answers, compare=False)
+    cache: Cache = field(default_factory=Cache, compare=False)
 
     def read(self, block: Block) -> Values:
-        """Read the CT that a block is painted from.
+        """Read the CT that a block is stained from.
 
         Raises
         ------
@@ -111,8 +109,14 @@ class Work:
         index = np.array([[place[z] for z in group] for group in wanted], dtype=np.intp)
         return Values(array, index, (rows.start, columns.start))
 
-    def paint(self, block: Block, values: Values, paint: Paint) -> tuple[npt.NDArray[np.uint8], Facts]:
-        """Paint a block: colours (3, z, y, x) in the output's own order, and what was met."""
+    def stain(self, block: Block, values: Values, predict: Predictor) -> tuple[npt.NDArray[np.uint8], Facts]:
+        """Stain a block: colours (3, z, y, x) in the output's own order, and what was met.
+
+        Raises
+        ------
+        ValueError
+            The network's output is not finite; plane and tile are named.
+        """
         plan = self.plan
         size = tuple(part.stop - part.start for part in block.core)
         colours = np.empty((3, *size), dtype=np.uint8)
@@ -121,11 +125,14 @@ class Work:
         first = [block.core[axis].start + plan.cut.roi[axis].start for axis in plan.cut.plane_axes]
         for tile in plan.tiles(block):
             rows, columns = (slice(c.start - f, c.stop - f) for c, f in zip(tile.core, first, strict=True))
-            for plane in range(0, size[plan.cut.axis], self.at_once):
-                count = min(self.at_once, size[plan.cut.axis] - plane)
+            for plane in range(0, size[plan.cut.axis], self.batch):
+                count = min(self.batch, size[plan.cut.axis] - plane)
                 seen = values.tile(tile, plane, count)
-                painted = self._answer(seen, paint, facts)
-                inner = painted[(slice(None), *tile.inner)]
+                try:
+                    stained = self._stain(seen, predict, facts)
+                except ValueError as error:
+                    raise ValueError(f"{_plain(error)} ({self._place(block, tile, plane, count)}); {RESUME}") from error
+                inner = stained[(slice(None), *tile.inner)]
                 view[:, plane : plane + count, rows, columns] = np.moveaxis(inner, -1, 0)
         return colours, facts
 
@@ -162,8 +169,8 @@ class Work:
         except OSError as error:
             raise _cannot_write(error, self.writer.path) from error
 
-    def _answer(self, seen: npt.NDArray[np.float32], paint: Paint, facts: Facts) -> npt.NDArray[np.uint8]:
-        """The network's answer to tiles (b, planes, y, x): kept where the tile is constant, else painted."""
+    def _stain(self, seen: Tiles, predict: Predictor, facts: Facts) -> npt.NDArray[np.uint8]:
+        """The network's colours for tiles: from the cache where a tile is constant."""
         facts.tiles += len(seen)
         known: dict[int, npt.NDArray[np.uint8]] = {}
         for i, tile in enumerate(seen):
@@ -175,20 +182,31 @@ class Work:
                 facts.skipped += 1
             else:
                 continue
-            known[i] = self._constant(value, tile.shape, paint)
+            known[i] = self._constant(value, tile.shape, predict)
         if not known:
-            return paint(seen)
+            return predict(seen)
         rest = [i for i in range(len(seen)) if i not in known]
-        painted = np.empty((len(seen), *seen.shape[-2:], 3), dtype=np.uint8)
-        for i, answer in known.items():
-            painted[i] = answer
+        stained = np.empty((len(seen), *seen.shape[-2:], 3), dtype=np.uint8)
+        for i, colours in known.items():
+            stained[i] = colours
         if rest:
-            painted[rest] = paint(seen[rest])
-        return painted
+            stained[rest] = predict(seen[rest])
+        return stained
 
-    def _constant(self, value: np.float32, shape: tuple[int, ...], paint: Paint) -> npt.NDArray[np.uint8]:
-        """What the network paints where it sees one value only, (rows, columns, 3); kept."""
-        return self.answers.get((float(value), shape), lambda: paint(np.full((1, *shape), value, np.float32))[0])
+    def _constant(self, value: np.float32, shape: tuple[int, ...], predict: Predictor) -> npt.NDArray[np.uint8]:
+        """The network's colours where it sees one value only, (rows, columns, 3)."""
+        return self.cache.get((float(value), shape), lambda: predict(np.full((1, *shape), value, np.float32))[0])
+
+    def _place(self, block: Block, tile: Tile, plane: int, count: int) -> str:
+        """Where a tile lies in the CT, in words."""
+        cut = self.plan.cut
+        first = cut.roi[cut.axis].start + cut.every * (block.core[cut.axis].start + plane)
+        last = first + cut.every * (count - 1)
+        planes = f"plane {first}" if count == 1 else f"planes {first} to {last}"
+        spans = (
+            f"{'zyx'[axis]} {part.start}:{part.stop}" for axis, part in zip(cut.plane_axes, tile.core, strict=True)
+        )
+        return f"{planes} along {'zyx'[cut.axis]}, tile {', '.join(spans)}"
 
     def _check_finite(self, array: npt.NDArray[Any], planes: list[int], corner: tuple[int, int]) -> None:
         for z, plane in zip(planes, array, strict=True):

@@ -15,23 +15,16 @@ from tomostain import runs
 from tomostain._settings import VOXELS, Within, check_numbers
 from tomostain.images.checking import check_ct
 from tomostain.images.image import Volume
+from tomostain.inference.backends import BACKENDS
 from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis, choose_cut
-from tomostain.staining.cluster import Order, processes_of, stain_on_cluster, threads_of, workers_of
+from tomostain.staining.cluster import Job, processes_of, stain_on_cluster, threads_of, workers_of
 from tomostain.staining.journal import Journal
 from tomostain.staining.local import stain_here
 from tomostain.staining.memory import give_back_freed
-from tomostain.staining.prepare import (
-    Prepared,
-    Wishes,
-    identity,
-    painters_of,
-    planes_at_once,
-    prepare,
-    prepared_before,
-)
+from tomostain.staining.prepare import Options, Settings, identity, predictors_of, settle, settled_before
 from tomostain.staining.run import Run, begin, go_on, journal_path
 from tomostain.staining.work import Work
 
@@ -135,7 +128,7 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
     model = model.on(recipe.device)
     depth, rows, columns = ct.shape
     cut = choose_cut((depth, rows, columns), roi=recipe.roi, axis=recipe.axis, every=recipe.every)
-    wishes = Wishes(
+    options = Options(
         recipe.backend,
         recipe.tile_px,
         recipe.memory_gib,
@@ -143,31 +136,32 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
         workers=workers_of(recipe.cluster),
         processes=processes_of(recipe.cluster),
     )
-    found = identity(stainer, ct, cut, wishes)
+    found = identity(model, ct, cut, options)
     journal = _journal_to_resume(out, resume=recipe.resume)
     if journal is None:
-        settled, sample = prepare(model, ct, cut, wishes)
+        settled = settle(model, ct, cut, options)
         made.clear()
         writer, journal = begin(out, settled.plan, {"identity": found, **settled.to_json()})
     else:
         try:
-            settled, sample = prepared_before(model, ct, cut, journal.head, found, wishes)
+            settled = settled_before(model, cut, journal.head, found, options)
         except ValueError:
             journal.close()
             raise
         writer = go_on(out, settled.plan)
     _tell(settled, ct)
-    work = Work(ct, settled.plan, writer, settled.background, at_once=planes_at_once(model))
+    work = Work(ct, settled.plan, writer, settled.background, batch=BACKENDS[settled.backend].batch)
     with Run(settled.plan, writer, journal) as run:
         if recipe.cluster:
             device, threads = model.device.type, threads_of(recipe.cluster)
-            stain_on_cluster(Order(work, Path(stainer), settled.backend, device, threads), run, recipe.cluster)
+            job = Job(work, Path(stainer), model.sha256, settled.backend, device, threads)
+            stain_on_cluster(job, run, recipe.cluster)
         else:
-            painters = painters_of(model, settled.backend, sample)
+            predictors = predictors_of(model, ct, settled)
             give_back_freed()
-            stain_here(work, run, painters)
+            stain_here(work, run, predictors)
         results = _results(settled, run, journal.head)
-    about: dict[str, Any] = {"stainer_sha256": runs.fingerprint(Path(stainer) / "weights.safetensors"), "ct": ct.name}
+    about: dict[str, Any] = {"stainer_sha256": model.sha256, "ct": ct.name, "backend": settled.backend}
     simulated = simulated_parts(model, ct)
     if simulated:
         about["simulated"] = results["simulated"] = simulated
@@ -200,14 +194,14 @@ def _journal_to_resume(out: Path, *, resume: bool) -> Journal | None:
     return journal
 
 
-def _tell(settled: Prepared, ct: Volume) -> None:
+def _tell(settled: Settings, ct: Volume) -> None:
     """Say on stderr what was settled, before the first block."""
     for trial in settled.trials:
         print(f"backend {trial}", file=sys.stderr)
     plan = settled.plan
-    cost = plan.network_px() / plan.painted_px
+    cost = plan.network_px() / plan.stained_px
     print(
-        f"{ct.name}: {plan.painted_px / 1e6:.1f} Mvoxel in {len(plan.blocks())} blocks, tiles of {plan.tile_px[0]} x "
+        f"{ct.name}: {plan.stained_px / 1e6:.1f} Mvoxel in {len(plan.blocks())} blocks, tiles of {plan.tile_px[0]} x "
         f"{plan.tile_px[1]} px, halos cost {cost:.2f} x, backend {settled.backend}",
         file=sys.stderr,
     )
@@ -215,7 +209,7 @@ def _tell(settled: Prepared, ct: Volume) -> None:
         print(f"predicted peak memory: {settled.memory}", file=sys.stderr)
 
 
-def _results(settled: Prepared, run: Run, head: Mapping[str, Any]) -> dict[str, Any]:
+def _results(settled: Settings, run: Run, head: Mapping[str, Any]) -> dict[str, Any]:
     facts = run.facts
     return {
         "ct_min": facts.ct_min,
@@ -223,7 +217,7 @@ def _results(settled: Prepared, run: Run, head: Mapping[str, Any]) -> dict[str, 
         "backend": settled.backend,
         "self_test": head["trials"],
         "tile_px": settled.plan.tile_px,
-        "network_px_per_voxel": settled.plan.network_px() / settled.plan.painted_px,
+        "network_px_per_voxel": settled.plan.network_px() / settled.plan.stained_px,
         "tiles": facts.tiles,
         "tiles_constant": facts.constant,
         "tiles_skipped": facts.skipped,
