@@ -17,7 +17,7 @@ from tomostain.images.geometry import Grid, Placement, Plane
 from tomostain.images.image import Slide, Volume
 from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
 from tomostain.io.names import checked_name
-from tomostain.io.volumes.given import VolumeError, told
+from tomostain.io.volumes.headers import VolumeError, reported
 from tomostain.io.volumes.zarr_store import attributes_of, read_whole
 
 FORMAT = "tomostain-pair"
@@ -184,7 +184,7 @@ def load_pair(path: Path) -> Pair:
     """
     path = Path(path)
     try:
-        with told(path.name, "a pair"):
+        with reported(path.name, "a pair"):
             return _load(path)
     except ValueError as error:
         raise ValueError(f"{path} is not a readable pair ({error}); make it again with `tomostain pair`") from None

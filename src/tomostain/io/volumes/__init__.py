@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 from tomostain.images.image import Volume, filled
 from tomostain.io.volumes.flat import read_npy, read_raw
-from tomostain.io.volumes.given import Given, VolumeError
 from tomostain.io.volumes.hdf5 import read_hdf5
+from tomostain.io.volumes.headers import Hints, VolumeError
 from tomostain.io.volumes.metaimage import read_metaimage
 from tomostain.io.volumes.nifti import read_nifti
 from tomostain.io.volumes.nrrd_file import read_nrrd
@@ -23,7 +23,7 @@ from tomostain.runs import split_inside
 
 __all__ = ["READERS", "VolumeError", "read_volume"]
 
-Reader = Callable[[Path, Given], Volume]
+Reader = Callable[[Path, Hints], Volume]
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
@@ -87,7 +87,7 @@ def read_volume(
         raise FileNotFoundError(f"there is no volume {file}")
     if not (file.is_file() or file.is_dir()):
         raise VolumeError(f"{file} is neither a file nor a folder; copy what it stands for to a file")
-    given = Given(inside, spacing_um, shape, dtype, offset)
+    hints = Hints(inside, spacing_um, shape, dtype, offset)
     reader = _reader_of(file)
     if reader is None and file.is_file() and shape is not None and dtype is not None:
         reader = read_raw
@@ -100,7 +100,7 @@ def read_volume(
         raise VolumeError(
             f"{file.name} states its own shape and type; --shape, --dtype and --offset are for raw values"
         )
-    return filled(reader(file, given), fill)
+    return filled(reader(file, hints), fill)
 
 
 def _reader_of(path: Path) -> Reader | None:

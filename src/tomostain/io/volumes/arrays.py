@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tomostain.io.volumes.given import VolumeError, told
+from tomostain.io.volumes.headers import VolumeError, reported
 
 Array = npt.NDArray[Any]
 Span = tuple[int, int]
@@ -39,7 +39,7 @@ class Source(Protocol):
 class Windowed:
     """A source seen as a lazy array: indexed as NumPy's are, by integers, slices and an ellipsis.
 
-    Values come in the machine's own byte order. What a library throws while reading is told as one sentence. Planes
+    Values come in the machine's own byte order. What a library throws while reading is reported in one sentence. Planes
     that a step along the first axis leaves out are not read.
     """
 
@@ -57,7 +57,7 @@ class Windowed:
 
     def __getitem__(self, window: Any, /) -> Array:
         spans, picks = spans_of(window, self.shape)
-        with told(self.name, self.kind):
+        with reported(self.name, self.kind):
             first = picks[0]
             if isinstance(first, slice) and first.step not in (None, 1):
                 planes = range(*spans[0])[first]
@@ -108,7 +108,7 @@ def spans_of(window: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int | slic
     return tuple(spans), tuple(picks)
 
 
-class Held(Generic[Handle]):
+class Reopened(Generic[Handle]):
     """A file that stays open between reads, and is opened anew wherever it is carried: fork, spawn, pickle."""
 
     def __init__(self, opener: Callable[..., Handle], *arguments: Any) -> None:
@@ -117,7 +117,7 @@ class Held(Generic[Handle]):
         self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Held, (self._opener, *self._arguments))
+        return (Reopened, (self._opener, *self._arguments))
 
     def get(self) -> Handle:
         """The open file of this process."""
@@ -169,7 +169,7 @@ class Flat:
     ) -> None:
         """``planes_at`` is where the first plane begins, or where each of them does, in bytes."""
         self.path, self.shape, self.dtype = path, shape, dtype
-        self._file: Held[Descriptor] = Held(Descriptor.open, path)
+        self._file: Reopened[Descriptor] = Reopened(Descriptor.open, path)
         self._planes_at = planes_at
 
     def read(self, box: Box) -> Array:
@@ -191,7 +191,7 @@ class Flat:
 
 
 @dataclass(frozen=True, eq=False)
-class Turned:
+class AxesReversed:
     """A source whose axes run x, y, z, seen as z, y, x (Fortran order on disk)."""
 
     source: Source

@@ -10,7 +10,7 @@ import numpy as np
 
 from tomostain.images.image import Calibrated, LazyArray
 from tomostain.io.units import number_of
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 
 _GDAL_METADATA = 42112
 _STRAIGHT_LINE, _NONE, _CUSTOM = 0, 20, 22

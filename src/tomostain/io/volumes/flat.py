@@ -11,33 +11,33 @@ import numpy as np
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
-from tomostain.io.volumes.arrays import Flat, Source, Turned, Windowed
-from tomostain.io.volumes.given import DTYPES, Given, VolumeError, dtype_of, shape_of, spacing_of, told
+from tomostain.io.volumes.arrays import AxesReversed, Flat, Source, Windowed
+from tomostain.io.volumes.headers import DTYPES, Hints, VolumeError, dtype_of, reported, shape_of, spacing_of
 
 _DTYPE = re.compile(r"([<>=]?)([a-z]+\d*)(be|le)?")
 
 
-def read_raw(path: Path, given: Given) -> Volume:
+def read_raw(path: Path, hints: Hints) -> Volume:
     """Open raw values (z slowest, x fastest) as a lazy Volume; shape, type and offset are the user's.
 
     Raises
     ------
     VolumeError
-        Shape or type are not given, or the file is not exactly as large as they say.
+        Shape or type are not passed, or the file is not exactly as large as they say.
     """
-    given.nothing_inside(path.name)
-    if given.shape is None or given.dtype is None:
+    hints.nothing_inside(path.name)
+    if hints.shape is None or hints.dtype is None:
         raise VolumeError(f"{path.name} says nothing of itself; pass --shape z y x and --dtype NAME (or convert it)")
-    shape, dtype = shape_of(path.name, given.shape), parse_dtype(given.dtype)
-    size, wanted = path.stat().st_size, given.offset + math.prod(shape) * dtype.itemsize
-    if given.offset < 0 or size != wanted:
+    shape, dtype = shape_of(path.name, hints.shape), parse_dtype(hints.dtype)
+    size, wanted = path.stat().st_size, hints.offset + math.prod(shape) * dtype.itemsize
+    if hints.offset < 0 or size != wanted:
         sizes = " x ".join(str(n) for n in shape)
         raise VolumeError(
-            f"{path.name} has {size} bytes; {sizes} {dtype} after an offset of {given.offset} would be {wanted}: "
+            f"{path.name} has {size} bytes; {sizes} {dtype} after an offset of {hints.offset} would be {wanted}: "
             "check --shape, --dtype and --offset"
         )
-    grid = Grid(shape, spacing_of(path.name, None, given))
-    source = Flat(path, shape, dtype, given.offset)
+    grid = Grid(shape, spacing_of(path.name, None, hints))
+    source = Flat(path, shape, dtype, hints.offset)
     return Volume(Windowed(source, path.name, "raw values"), grid, name=path.name, about={"format": "raw"})
 
 
@@ -62,16 +62,16 @@ def parse_dtype(text: str) -> np.dtype[Any]:
     return np.dtype({"be": ">", "le": "<", None: order or "="}[ending] + dtype.str[1:])
 
 
-def read_npy(path: Path, given: Given) -> Volume:
+def read_npy(path: Path, hints: Hints) -> Volume:
     """Open a .npy array (z, y, x), in C or Fortran order, as a lazy Volume.
 
     Raises
     ------
     VolumeError
-        It is no three-dimensional array of grey values, is truncated, or no voxel size is given.
+        It is no three-dimensional array of grey values, is truncated, or no voxel size is passed.
     """
-    given.nothing_inside(path.name)
-    with told(path.name, ".npy"):
+    hints.nothing_inside(path.name)
+    with reported(path.name, ".npy"):
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -84,6 +84,6 @@ def read_npy(path: Path, given: Given) -> Volume:
         if missing > 0:
             raise VolumeError(f"{path.name} ends {missing} bytes too early; copy or save it again")
         flat: Source = Flat(path, shape[::-1] if fortran else shape, dtype, begin)
-        source = Turned(flat) if fortran else flat
-        grid = Grid(shape, spacing_of(path.name, None, given))
+        source = AxesReversed(flat) if fortran else flat
+        grid = Grid(shape, spacing_of(path.name, None, hints))
         return Volume(Windowed(source, path.name, ".npy"), grid, name=path.name, about={"format": "NumPy"})

@@ -8,7 +8,7 @@ import numpy as np
 
 from tomostain.images.image import LazyArray
 from tomostain.io.volumes.arrays import Array
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 
 
 def one_channel(values: Array, where: str) -> Array:

@@ -16,9 +16,9 @@ from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
 from tomostain.io.inside import inside_folder
 from tomostain.io.volumes.arrays import Chunked, Flat, Source, Windowed
-from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, shape_of, spacing_of, told
 from tomostain.io.volumes.hdf5_links import Node, candidates, find, nexus_default, scale_of, why_projections
 from tomostain.io.volumes.hdf5_values import DataSet, Virtual, parts_of
+from tomostain.io.volumes.headers import Hints, VolumeError, check_size, dtype_of, reported, shape_of, spacing_of
 from tomostain.io.volumes.stated_spacing import agreed, of_attributes, of_axes, of_siblings
 from tomostain.io.volumes.stated_values import refuse_projections
 
@@ -37,7 +37,7 @@ _FILTERS = {
 }
 
 
-def read_hdf5(path: Path, given: Given) -> Volume:
+def read_hdf5(path: Path, hints: Hints) -> Volume:
     """Open a data set of an HDF5 or NeXus file as a lazy Volume.
 
     Without ``::`` it is NeXus' default signal, else the only three-dimensional data set, else the one that is at least
@@ -50,19 +50,19 @@ def read_hdf5(path: Path, given: Given) -> Volume:
         Nothing to be read, several to choose from, a filter that is not installed, a link that leads out of the folder
         or in a circle, no voxel size.
     """
-    with told(path.name, KIND):
-        node = _chosen(path, given.inside)
-        name = f"{path.name}::{given.inside}" if given.inside else path.name
+    with reported(path.name, KIND):
+        node = _chosen(path, hints.inside)
+        name = f"{path.name}::{hints.inside}" if hints.inside else path.name
         with node.open() as data:
             if not isinstance(data, h5py.Dataset) or data.shape is None:
                 raise VolumeError(f"{name} is no data set; choose one with {path.name}::/group/data")
             refuse_projections(name, why_projections(node, data))
             axes = _axes_of(name, data)
             _check(name, data, node, path)
-            stated, seen = (None, "") if given.spacing_um else _stated_spacing(data, node, axes)
+            stated, seen = (None, "") if hints.spacing_um else _stated_spacing(data, node, axes)
             source = _source(name, data, node, axes, path)
             scale = scale_of(name, node, data)
-        grid = Grid(source.shape, spacing_of(name, stated, given, found=seen))
+        grid = Grid(source.shape, spacing_of(name, stated, hints, found=seen))
         array, units = scale.applied(Windowed(source, name, KIND))
         return Volume(array, grid, name=name, about={"format": "HDF5", "data": node.path} | units)
 
@@ -162,7 +162,7 @@ def _check(name: str, data: h5py.Dataset, node: Node, root: Path, *, part_of_ano
             _check(f"{source.file_name}::{source.dset_name}", values, part, root, part_of_another=True)
     if not external and not sources:
         stored = node.file.stat().st_size
-        believable(name, data.shape, data.dtype, stored)
+        check_size(name, data.shape, data.dtype, stored)
         if data.id.get_storage_size() == 0:
             raise VolumeError(f"{name} holds no values: it was created and never written; export it again")
         at = data.id.get_offset()

@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 
 from tomostain.io.volumes.arrays import Array
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 from tomostain.io.volumes.unpacking import blosc_bytes, unpacked
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4

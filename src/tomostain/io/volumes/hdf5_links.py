@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 
 from tomostain.io.inside import OutsideError, inside_folder
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 from tomostain.io.volumes.stated_values import SIGNS_OF_PROJECTIONS, Scale, projections, stated_scale
 
 _MOST_HOPS = 32
@@ -21,7 +21,7 @@ _MOST_NODES = 20_000
 _MOST_ABOVE = 3
 
 
-class _Astray(VolumeError):
+class _BadLink(VolumeError):
     """A link that leads nowhere or in a circle."""
 
 
@@ -90,7 +90,7 @@ def candidates(path: Path, inside: str = "/") -> list[Candidate]:
     found: dict[tuple[Path, int], Candidate] = {}
     groups: set[tuple[Path, int]] = set()
     waiting: list[tuple[Node, str]] = [(find(path, inside), inside.rstrip("/"))]
-    astray: ValueError | None = None
+    bad_link: ValueError | None = None
     looked_at = 0
     while waiting:
         node, asked = waiting.pop()
@@ -106,8 +106,8 @@ def candidates(path: Path, inside: str = "/") -> list[Candidate]:
                 raise VolumeError(f"{path.name} holds more than {_MOST_NODES} objects; choose with ::/group/data")
             try:
                 child = _follow(node, name, path)
-            except (_Astray, OutsideError) as error:
-                astray = astray or error
+            except (_BadLink, OutsideError) as error:
+                bad_link = bad_link or error
                 continue
             with child.open() as opened:
                 if isinstance(opened, h5py.Group):
@@ -119,8 +119,8 @@ def candidates(path: Path, inside: str = "/") -> list[Candidate]:
                         voxels = math.prod(opened.shape)
                         why = why_projections(child, opened)
                         found[identity] = Candidate(child, f"{asked}/{name}", voxels, name == signal, why)
-    if not found and astray is not None:
-        raise astray
+    if not found and bad_link is not None:
+        raise bad_link
     return sorted(found.values(), key=lambda one: (bool(one.projections), -one.voxels, one.asked))
 
 
@@ -194,7 +194,7 @@ def _follow(start: Node, inside: str, root: Path) -> Node:
         with h5py.File(file, "r") as opened:
             group = opened[here]
             if part == ".." or not isinstance(group, h5py.Group) or part not in group.keys():  # noqa: SIM118
-                raise _Astray(f"{root.name} holds no {here.rstrip('/')}/{part}")
+                raise _BadLink(f"{root.name} holds no {here.rstrip('/')}/{part}")
             link = group.get(part, getlink=True)
         own -= 1
         if own == 0:
@@ -205,11 +205,11 @@ def _follow(start: Node, inside: str, root: Path) -> Node:
         hops += 1
         where = f"{root.name}::{here.rstrip('/')}/{part}"
         if hops > _MOST_HOPS:
-            raise _Astray(f"{where} is a link that leads in a circle")
+            raise _BadLink(f"{where} is a link that leads in a circle")
         if isinstance(link, h5py.ExternalLink):
             target = inside_folder(root.parent, link.filename, where, beside=file.parent)
             if not target.is_file():
-                raise _Astray(f"{where} takes its values from {link.filename}, which is not there; copy it here")
+                raise _BadLink(f"{where} takes its values from {link.filename}, which is not there; copy it here")
             file, done = target, []
         elif link.path.startswith("/"):
             done = []

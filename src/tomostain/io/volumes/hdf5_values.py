@@ -10,10 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tomostain.io.volumes.arrays import Array, Box, Held, Source
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.arrays import Array, Box, Reopened, Source
 from tomostain.io.volumes.hdf5_chunks import read_chunks
-from tomostain.io.volumes.zarr_bounds import warn_of_missing
+from tomostain.io.volumes.headers import VolumeError
+from tomostain.io.volumes.zarr_chunks import warn_of_missing
 
 
 class DataSet:
@@ -26,7 +26,7 @@ class DataSet:
         self._where = (name, file, path, axes, shape, dtype)
         self._name, self._warned = name, False
         self._before, self._after = axes.start, len(shape) - axes.stop
-        self._data: Held[h5py.Dataset] = Held(_open_dataset, file, path)
+        self._data: Reopened[h5py.Dataset] = Reopened(_open_dataset, file, path)
 
     def read(self, box: Box) -> Array:
         where = (*(slice(0, 1),) * self._before, *(slice(a, b) for a, b in box), *(slice(0, 1),) * self._after)

@@ -13,7 +13,7 @@ from tomostain.images.image import Volume
 from tomostain.io.inside import inside_folder
 from tomostain.io.units import UM_PER_MM, number_of, um_per
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
-from tomostain.io.volumes.given import Given, VolumeError, origin_of, shape_of, spacing_of, told
+from tomostain.io.volumes.headers import Hints, VolumeError, origin_of, reported, shape_of, spacing_of
 from tomostain.io.volumes.spool import Spooled, inflated
 from tomostain.io.volumes.stated_values import stated_scale
 
@@ -34,7 +34,7 @@ _TYPES = {
 }
 
 
-def read_metaimage(path: Path, given: Given) -> Volume:
+def read_metaimage(path: Path, hints: Hints) -> Volume:
     """Open a MetaImage file as a lazy Volume; a two-dimensional one is a volume of one plane.
 
     Lengths are millimetres, as in ITK, whose format it is, or in its DistanceUnits. Where the axes point is reported,
@@ -45,8 +45,8 @@ def read_metaimage(path: Path, given: Given) -> Volume:
     VolumeError
         Several values a voxel, values in several files or outside the header's folder, truncated, no voxel size.
     """
-    given.nothing_inside(path.name)
-    with told(path.name, KIND):
+    hints.nothing_inside(path.name)
+    with reported(path.name, KIND):
         fields, end = _fields(path)
         n = _whole(fields, "NDims", path.name)
         sizes = _sizes(fields, n, path.name)
@@ -77,7 +77,7 @@ def read_metaimage(path: Path, given: Given) -> Volume:
                 raise VolumeError(f"{file.name} ends {max(missing, -begin)} bytes too early; copy or export it again")
             source = Flat(file, shape, dtype, begin)
         edges, words = _stated(fields, n)
-        grid = Grid(shape, spacing_of(path.name, edges, given, found=words), origin_of(_origin(fields, n)))
+        grid = Grid(shape, spacing_of(path.name, edges, hints, found=words), origin_of(_origin(fields, n)))
         scale = stated_scale(path.name, {new: fields[key] for key, new in _SCALE.items() if key in fields})
         array, units = scale.applied(Windowed(source, path.name, KIND))
         about = {"format": "MetaImage", "orientation": _orientation(fields, n)} | units

@@ -13,14 +13,14 @@ from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Calibrated, LazyArray, Volume
 from tomostain.io.units import UM_PER_MM
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
-from tomostain.io.volumes.given import (
-    Given,
+from tomostain.io.volumes.headers import (
+    Hints,
     VolumeError,
-    believable,
+    check_size,
     dtype_of,
+    reported,
     shape_of,
     spacing_of,
-    told,
 )
 from tomostain.io.volumes.spool import Spooled, head_of, inflated
 
@@ -32,7 +32,7 @@ _UM = {0: UM_PER_MM, 1: 1e6, 2: UM_PER_MM, 3: 1.0}
 """Micrometres by the code of the unit in ``xyzt_units``; without one every program reads millimetres."""
 
 
-def read_nifti(path: Path, given: Given) -> Volume:
+def read_nifti(path: Path, hints: Hints) -> Volume:
     """Open a NIfTI file as a lazy Volume, in calibrated units where it has a slope.
 
     Raises
@@ -40,9 +40,9 @@ def read_nifti(path: Path, given: Given) -> Volume:
     VolumeError
         No single three-dimensional grey volume, no believable voxel size, or truncated.
     """
-    given.nothing_inside(path.name)
+    hints.nothing_inside(path.name)
     gzipped = path.name.lower().endswith(".gz")
-    with told(path.name, KIND):
+    with reported(path.name, KIND):
         head = head_of(path, _HEADER_BYTES) if gzipped else _first_bytes(path)
         header = _header(path.name, head)
         sizes = [int(n) for n in header.get_data_shape()]
@@ -58,7 +58,7 @@ def read_nifti(path: Path, given: Given) -> Volume:
         stored = path.stat().st_size
         source: Source
         if gzipped:
-            believable(path.name, shape, dtype, stored)
+            check_size(path.name, shape, dtype, stored)
             source = Spooled(path, shape, dtype, lambda: inflated(path, skip=begin))
         else:
             missing = begin + math.prod(shape) * dtype.itemsize - stored
@@ -69,7 +69,7 @@ def read_nifti(path: Path, given: Given) -> Volume:
         slope, intercept = _calibration(header)
         if (slope, intercept) != (1.0, 0.0):
             array = Calibrated(array, slope, intercept)
-        grid = Grid(shape, spacing_of(path.name, _stated(header), given))
+        grid = Grid(shape, spacing_of(path.name, _stated(header), hints))
         about = {"format": "NIfTI", "orientation": _orientation(header)}
         return Volume(array, grid, name=path.name, about=about)
 
@@ -107,7 +107,7 @@ def _stated(header: Any) -> Vector | None:
 
 
 def _orientation(header: Any) -> str:
-    """Where the axes point by the header's affine, told and not applied."""
+    """Where the axes point by the header's affine, reported and not applied."""
     if not int(header["sform_code"]) and not int(header["qform_code"]):
         return "not stated"
     try:

@@ -17,7 +17,7 @@ from tomostain.images.image import Volume
 from tomostain.io.inside import inside_folder
 from tomostain.io.units import UM_PER_MM, number_of, um_per
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
-from tomostain.io.volumes.given import Given, VolumeError, dtype_of, origin_of, shape_of, spacing_of, told
+from tomostain.io.volumes.headers import Hints, VolumeError, dtype_of, origin_of, reported, shape_of, spacing_of
 from tomostain.io.volumes.spool import Spooled, inflated
 
 KIND = "NRRD"
@@ -44,7 +44,7 @@ _TYPES = {
 _DTYPES = {word: text[:2] for text in _TYPES.values() for word in text[3:].split("|")}
 
 
-def read_nrrd(path: Path, given: Given) -> Volume:
+def read_nrrd(path: Path, hints: Hints) -> Volume:
     """Open a NRRD file as a lazy Volume; its first axis, the fastest, is x.
 
     Further axes of length one are left out; two axes are one plane. Lengths without a unit are millimetres, as programs
@@ -56,8 +56,8 @@ def read_nrrd(path: Path, given: Given) -> Volume:
         Not three axes, values in several files or outside the header's folder, in an encoding other than raw, gzip,
         bzip2 and ascii, more or fewer values than the header says, no voxel size.
     """
-    given.nothing_inside(path.name)
-    with told(path.name, KIND):
+    hints.nothing_inside(path.name)
+    with reported(path.name, KIND):
         header, end = _header(path)
         sizes = [int(n) for n in header["sizes"]]
         kept = _space_axes(path.name, sizes, header)
@@ -65,7 +65,7 @@ def read_nrrd(path: Path, given: Given) -> Volume:
         file, begin = _values_file(path, header, end)
         source = _source(path.name, header, shape, file, begin)
         edges, origin, words = _geometry(header, kept)
-        grid = Grid(shape, spacing_of(path.name, edges, given, found=str(header.get(_UNREAD, ""))), origin_of(origin))
+        grid = Grid(shape, spacing_of(path.name, edges, hints, found=str(header.get(_UNREAD, ""))), origin_of(origin))
         about = {"format": "NRRD", "orientation": words}
         if header.get("sample units"):
             about["units"] = str(header["sample units"])[:40]

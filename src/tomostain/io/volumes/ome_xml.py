@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from tomostain.io.units import number_of, um_per_symbol
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Calibrated, LazyArray, Volume
 from tomostain.io.units import number_of
 from tomostain.io.volumes.arrays import Flat, Source, Windowed
-from tomostain.io.volumes.given import Given, VolumeError, origin_of, shape_of, spacing_of, told
+from tomostain.io.volumes.headers import Hints, VolumeError, origin_of, reported, shape_of, spacing_of
 from tomostain.io.volumes.spool import Spooled
 
 _ISQ_MAGIC = b"CTDATA-HEADER_V1"
@@ -53,7 +53,7 @@ class _Aim:
     log: dict[str, str]
 
 
-def read_isq(path: Path, given: Given) -> Volume:
+def read_isq(path: Path, hints: Hints) -> Volume:
     """Open a Scanco ISQ as a lazy Volume in 1/cm (value / mu_scaling), int16 where it states no scaling.
 
     Raises
@@ -61,8 +61,8 @@ def read_isq(path: Path, given: Given) -> Volume:
     VolumeError
         No ISQ, not a reconstruction, or truncated.
     """
-    given.nothing_inside(path.name)
-    with told(path.name, "Scanco ISQ"):
+    hints.nothing_inside(path.name)
+    with reported(path.name, "Scanco ISQ"):
         with path.open("rb") as file:
             head = file.read(_BLOCK)
         if len(head) < _BLOCK or head[:16] != _ISQ_MAGIC:
@@ -78,12 +78,12 @@ def read_isq(path: Path, given: Given) -> Volume:
         if blocks < 0 or missing > 0:
             raise VolumeError(f"{path.name} ends {max(missing, 0)} bytes too early; copy or export it again")
         source = Flat(path, shape, np.dtype("<i2"), begin)
-        spacing = spacing_of(path.name, (z_um / z, y_um / y, x_um / x), given)
+        spacing = spacing_of(path.name, (z_um / z, y_um / y, x_um / x), hints)
         array, about = _attenuation(Windowed(source, path.name, "Scanco ISQ"), mu_scaling)
         return Volume(array, Grid(shape, spacing), name=path.name, about={"format": "Scanco ISQ"} | about)
 
 
-def read_aim(path: Path, given: Given) -> Volume:
+def read_aim(path: Path, hints: Hints) -> Volume:
     """Open a Scanco AIM as a lazy Volume: 16-bit values in 1/cm (value / Mu_Scaling), others as stored.
 
     Raises
@@ -91,8 +91,8 @@ def read_aim(path: Path, given: Given) -> Volume:
     VolumeError
         No AIM, a type of values that is not read, or truncated.
     """
-    given.nothing_inside(path.name)
-    with told(path.name, "Scanco AIM"):
+    hints.nothing_inside(path.name)
+    with reported(path.name, "Scanco AIM"):
         aim = _aim_header(path)
         if aim.kind not in _TYPES:
             raise VolumeError(f"{path.name} holds values of AIM type {aim.kind:#010x}; export it as 16-bit AIM or ISQ")
@@ -113,7 +113,7 @@ def read_aim(path: Path, given: Given) -> Volume:
         if aim.log.get("density: slope") and aim.log.get("density: unit"):
             slope, intercept = aim.log["density: slope"], aim.log.get("density: intercept", "0")
             about["density"] = f"{slope} x attenuation + {intercept} {aim.log['density: unit']}"
-        grid = Grid(aim.shape, spacing_of(path.name, aim.spacing_um, given), origin_of(aim.origin_um))
+        grid = Grid(aim.shape, spacing_of(path.name, aim.spacing_um, hints), origin_of(aim.origin_um))
         return Volume(array, grid, name=path.name, about=about)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 
 Number = tuple[int, ...]
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")

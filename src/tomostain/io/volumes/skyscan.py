@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tomostain.io.units import number_of
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 
 _LOG_BYTES = 2**20
 _PIXEL_KEYS = ("pixel size (um)", "scaled image pixel size (um)", "image pixel size (um)")

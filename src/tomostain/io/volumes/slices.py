@@ -20,8 +20,8 @@ from tomostain.io.tiff_window import window_of
 from tomostain.io.volumes import skyscan
 from tomostain.io.volumes.arrays import Array, Box, Flat, Windowed, upright
 from tomostain.io.volumes.calibration import AS_STORED, Calibration, calibration_of
-from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, spacing_of, told
 from tomostain.io.volumes.grey import check_grey, one_channel
+from tomostain.io.volumes.headers import Hints, VolumeError, check_size, dtype_of, reported, spacing_of
 from tomostain.io.volumes.series import check_series, natural
 from tomostain.io.volumes.tiff import PageFacts, count_pages, facts_of, imagej_spacing, open_tiff
 
@@ -69,7 +69,7 @@ class Slices:
 
     def _window(self, z: int, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
         file, begin = self._files[z], self._values_at[z]
-        with told(file.name, "a slice"):
+        with reported(file.name, "a slice"):
             if begin is not None:
                 flat = Flat(file, (1, *self._plane.shape), self._plane.dtype, begin)
                 return np.squeeze(flat.read(((0, 1), rows, columns)), axis=0)
@@ -86,16 +86,16 @@ class Slices:
             raise VolumeError(f"{file.name} has changed: it holds {found}, the other slices hold {self._plane}")
 
 
-def read_folder(path: Path, given: Given) -> Volume:
+def read_folder(path: Path, hints: Hints) -> Volume:
     """Open a folder of slices (natural order of names), or what SkyScan's NRecon wrote, as a lazy Volume.
 
     Raises
     ------
     VolumeError
-        No voxel size is stated or given, files of several scans, slices that are missing or of mixed shape, type or
+        No voxel size is stated or passed, files of several scans, slices that are missing or of mixed shape, type or
         calibration, or the values are colours; the first bad file is named.
     """
-    given.nothing_inside(path.name)
+    hints.nothing_inside(path.name)
     log = skyscan.log_in(path)
     files = _pictures_in(path)
     if log is not None:
@@ -113,7 +113,7 @@ def read_folder(path: Path, given: Given) -> Volume:
         about = {"format": "SkyScan folder"} | skyscan.words_of(log[1])
     values_at = tuple(one.plane.values_at if one.plane.dtype == first.plane.dtype else None for one in slices)
     source, turned = upright(Slices(tuple(files), first.plane, values_at), first.plane.orientation)
-    grid = Grid(source.shape, spacing_of(path.name, stated, given, found=found))
+    grid = Grid(source.shape, spacing_of(path.name, stated, hints, found=found))
     array = Windowed(source, path.name, "slices")
     if first.plane.samples > 1:
         check_grey(array)
@@ -138,7 +138,7 @@ def _pictures_in(folder: Path) -> list[Path]:
         if not file.is_file():
             raise VolumeError(f"{folder.name}: {file.name} is no file; remove it, or copy the slice again")
         if file.is_symlink():
-            with told(folder.name, "slices"):
+            with reported(folder.name, "slices"):
                 inside_folder(folder, file.name, f"{folder.name}: {file.name}")
     return files
 
@@ -166,7 +166,7 @@ def _check_alike(files: Sequence[Path], slices: Sequence[Slice]) -> None:
 
 
 def _slice_of(file: Path) -> Slice:
-    with told(file.name, "a slice"):
+    with reported(file.name, "a slice"):
         if file.suffix.lower() not in TIFF_SUFFIXES:
             return Slice(_picture_facts(file))
         pages = count_pages(file)
@@ -188,7 +188,7 @@ def _picture_facts(file: Path) -> PageFacts:
                 f"{file.name} holds colours ({picture.mode}); a CT slice has one grey value a pixel, save it as grey"
             )
         code, samples = ("u2", deep) if deep else _MODES.get(picture.mode, ("u1", 1))
-    believable(file.name, (*shape, samples), np.dtype(code), file.stat().st_size)
+    check_size(file.name, (*shape, samples), np.dtype(code), file.stat().st_size)
     return PageFacts(shape, np.dtype(code), None, samples, orientation)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tomostain.io.volumes.arrays import Array, Box, Flat
-from tomostain.io.volumes.given import VolumeError, believable
+from tomostain.io.volumes.headers import VolumeError, check_size
 
 _READ_BYTES = 2**20
 _WRITE_BYTES = 2**22
@@ -36,7 +36,7 @@ class Spooled:
     def __init__(
         self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], stream: Callable[[], Iterator[bytes]]
     ) -> None:
-        believable(path.name, shape, dtype, path.stat().st_size, most_shrunk=MOST_SHRUNK)
+        check_size(path.name, shape, dtype, path.stat().st_size, most_shrunk=MOST_SHRUNK)
         self.path, self.shape, self.dtype = path, shape, dtype
         self._stream = stream
         self._flat: Flat | None = None

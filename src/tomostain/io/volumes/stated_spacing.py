@@ -20,7 +20,7 @@ _AGREE = 1e-2
 def agreed(stated: Mapping[str, Vector], seen: list[str]) -> tuple[Vector | None, str]:
     """One voxel size (z, y, x) of all that were stated, None where there is none or they differ by more than 1 %.
 
-    The second value is told to the user where the first is None.
+    The second value is reported where the first is None.
     """
     if not stated:
         return None, ", ".join(seen)

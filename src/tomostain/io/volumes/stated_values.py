@@ -10,7 +10,7 @@ import numpy as np
 
 from tomostain.images.image import Calibrated, LazyArray
 from tomostain.io.units import number_of
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 
 _PAIRS = (
     ("scale_factor", "add_offset", False),

@@ -16,10 +16,10 @@ from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
 from tomostain.io.tiff_window import window_of
 from tomostain.io.units import number_of, um_per
-from tomostain.io.volumes.arrays import Array, Box, Flat, Held, Source, Windowed, upright
+from tomostain.io.volumes.arrays import Array, Box, Flat, Reopened, Source, Windowed, upright
 from tomostain.io.volumes.calibration import calibration_of
-from tomostain.io.volumes.given import Given, VolumeError, believable, dtype_of, spacing_of, told
 from tomostain.io.volumes.grey import check_grey, one_channel
+from tomostain.io.volumes.headers import Hints, VolumeError, check_size, dtype_of, reported, spacing_of
 from tomostain.io.volumes.ome_xml import OmePlanes, planes_of
 
 KIND = "TIFF"
@@ -59,7 +59,7 @@ class Pages:
     def __init__(self, path: Path, pages: tuple[int, ...], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         self.shape, self.dtype = (len(pages), *shape), dtype.newbyteorder("=")
         self._path, self._pages = path, pages
-        self._file: Held[tifffile.TiffFile] = Held(open_tiff, path)
+        self._file: Reopened[tifffile.TiffFile] = Reopened(open_tiff, path)
 
     def read(self, box: Box) -> Array:
         (z0, z1), rows, columns = box
@@ -80,7 +80,7 @@ class Pages:
         return (Pages, (self._path, self._pages, self.shape[1:], self.dtype))
 
 
-def read_tiff(path: Path, given: Given) -> Volume:
+def read_tiff(path: Path, hints: Hints) -> Volume:
     """Open a multi-page TIFF (plain, BigTIFF, ImageJ, OME) as a lazy Volume.
 
     The voxel size is that of ImageJ's or OME's metadata. Reduced copies of a page (pyramids) are passed over.
@@ -88,11 +88,11 @@ def read_tiff(path: Path, given: Given) -> Volume:
     Raises
     ------
     VolumeError
-        No voxel size is stated or given, the values are colours, there are several channels or time points, or pages
+        No voxel size is stated or passed, the values are colours, there are several channels or time points, or pages
         differ.
     """
-    given.nothing_inside(path.name)
-    with told(path.name, KIND):
+    hints.nothing_inside(path.name)
+    with reported(path.name, KIND):
         chain = count_pages(path)
         with open_tiff(path) as tiff:
             pages: Any = tiff.pages
@@ -114,7 +114,7 @@ def read_tiff(path: Path, given: Given) -> Volume:
         source, turned = upright(_source(path, full, facts, depth, ome), facts[0].orientation)
         if stated is not None and facts[0].orientation >= 5:
             stated = (stated[0], stated[2], stated[1])
-        grid = Grid(source.shape, spacing_of(path.name, stated, given))
+        grid = Grid(source.shape, spacing_of(path.name, stated, hints))
         form = "OME-TIFF" if ome else "ImageJ TIFF" if stated else "TIFF"
         array = Windowed(source, path.name, KIND)
         if facts[0].samples > 1:
@@ -193,7 +193,7 @@ def facts_of(page: Any, name: str) -> PageFacts:
         raise VolumeError(f"{name} is truncated: page {page.index} lies beyond the file's end; copy it again")
     tile = (page.tilelength, page.tilewidth) if page.is_tiled else shape
     blocks = math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True)) if page.is_tiled else 1
-    believable(name, (blocks, *tile, samples)[: 3 + (samples > 1)], dtype, sum(counts))
+    check_size(name, (blocks, *tile, samples)[: 3 + (samples > 1)], dtype, sum(counts))
     strips = blocks if page.is_tiled else -(-shape[0] // min(page.rowsperstrip or shape[0], shape[0]))
     strips *= samples if page.planarconfig == 2 else 1
     listed = max(

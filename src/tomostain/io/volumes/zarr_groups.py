@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tomostain.io.inside import inside_folder
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 from tomostain.io.volumes.stated_values import projections, refuse_projections
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")

@@ -15,22 +15,22 @@ import zarr
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import ColourLast, LazyArray, Volume
 from tomostain.io.units import um_per
-from tomostain.io.volumes.arrays import Array, Box, Chunked, Held, Source, Windowed
-from tomostain.io.volumes.given import (
+from tomostain.io.volumes.arrays import Array, Box, Chunked, Reopened, Source, Windowed
+from tomostain.io.volumes.headers import (
     BOMB_FREE_BYTES,
     BOMB_RATIO,
-    Given,
+    Hints,
     VolumeError,
-    believable,
+    check_size,
     dtype_of,
     origin_of,
+    reported,
     shape_of,
     spacing_of,
-    told,
 )
 from tomostain.io.volumes.stated_spacing import agreed, of_attributes
 from tomostain.io.volumes.stated_values import refuse_projections, stated_scale
-from tomostain.io.volumes.zarr_bounds import bounded, check_stored, warn_of_missing
+from tomostain.io.volumes.zarr_chunks import bounded, check_stored, warn_of_missing
 from tomostain.io.volumes.zarr_groups import (
     METADATA,
     Choice,
@@ -65,7 +65,7 @@ class Stored:
         self._where = (name, folder, path, lead, shape, dtype, whole)
         self._name, self._lead, self._whole = name, lead, whole
         self._folder, self._path = folder, path
-        self._array: Held[zarr.Array[Any]] = Held(_open_array, folder, path)
+        self._array: Reopened[zarr.Array[Any]] = Reopened(_open_array, folder, path)
         self._warned = False
 
     def read(self, box: Box) -> Array:
@@ -93,7 +93,7 @@ class Stored:
         return (Stored, self._where)
 
 
-def read_zarr(path: Path, given: Given) -> Volume:
+def read_zarr(path: Path, hints: Hints) -> Volume:
     """Open one level of an OME-Zarr image, or a plain Zarr array, as a lazy Volume.
 
     ``NAME.zarr::2`` is level 2 of an image (0, the finest, where nothing is said), ``NAME.zarr::/group/one`` an array.
@@ -105,18 +105,18 @@ def read_zarr(path: Path, given: Given) -> Volume:
         The folder holds no image or array, was not written to the end, has no voxel size, has axes other than (t) (c)
         z y x, or stores what could execute code or burst.
     """
-    with told(path.name, KIND):
-        inside = given.inside.strip("/")
-        name = f"{path.name}::{given.inside}" if given.inside else path.name
+    with reported(path.name, KIND):
+        inside = hints.inside.strip("/")
+        name = f"{path.name}::{hints.inside}" if hints.inside else path.name
         chosen = choose(path, inside, name)
         if chosen.level is not None:
-            return _image(path, chosen, name, given)
+            return _image(path, chosen, name, hints)
         above = attributes_of_node(path.parent, "") if not inside and _has_metadata(path.parent) else {}
         if multiscales(above):  # the folder of a level was named itself
             chosen = choose(path.parent, path.name, name)
             if chosen.level is not None:
-                return _image(path.parent, chosen, name, given)
-        return _plain(path, chosen, name, given)
+                return _image(path.parent, chosen, name, hints)
+        return _plain(path, chosen, name, hints)
 
 
 def attributes_of(path: Path) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def attributes_of(path: Path) -> dict[str, Any]:
     VolumeError
         Its metadata are damaged.
     """
-    with told(path.name, KIND):
+    with reported(path.name, KIND):
         return attributes_of_node(path, "")
 
 
@@ -139,7 +139,7 @@ def read_whole(path: Path, where: str, *, every_chunk: bool) -> Array:
     VolumeError
         It is not there, is damaged, or stores what could execute code or burst.
     """
-    with told(path.name, KIND):
+    with reported(path.name, KIND):
         array = _open_checked(path, where, path.name)
         box = tuple((0, int(n)) for n in array.shape)
         if check_stored(array, path, where, box, f"{path.name}/{where}", whole=every_chunk):
@@ -147,7 +147,7 @@ def read_whole(path: Path, where: str, *, every_chunk: bool) -> Array:
         return np.asarray(array[...])
 
 
-def _image(path: Path, chosen: Choice, name: str, given: Given) -> Volume:
+def _image(path: Path, chosen: Choice, name: str, hints: Hints) -> Volume:
     scales, level = multiscales(chosen.attributes)[0], chosen.level or 0
     declared = scales.get("axes") or [*"tczyx"]  # versions 0.1 and 0.2 name no axes
     axes = [str(axis["name"] if isinstance(axis, dict) else axis) for axis in declared]
@@ -168,7 +168,7 @@ def _image(path: Path, chosen: Choice, name: str, given: Given) -> Volume:
     for axis, size in zip(axes, array.shape, strict=True):
         if (axis == "t" and size != 1) or (axis == "c" and size not in (1, 3)):
             raise VolumeError(f"{name} has {size} along {axis}; only one time point and 1 or 3 channels can be read")
-    spacing, origin = _placed(name, scales, datasets[level], declared, given)
+    spacing, origin = _placed(name, scales, datasets[level], declared, hints)
     coloured = "c" in axes and array.shape[axes.index("c")] == 3
     ours = chosen.attributes.get("tomostain", {})
     volume: LazyArray = _lazy(path, array, name, len(axes) - 3 - coloured, whole=bool(ours.get("every_chunk")))
@@ -185,7 +185,7 @@ def _image(path: Path, chosen: Choice, name: str, given: Given) -> Volume:
     return Volume(volume, grid, name=name, stain=ours.get("stain"), about=about)
 
 
-def _plain(path: Path, chosen: Choice, name: str, given: Given) -> Volume:
+def _plain(path: Path, chosen: Choice, name: str, hints: Hints) -> Volume:
     array = _open_checked(path, chosen.where, name)
     refuse_projections(name, projections_at(path, chosen.where))
     lead = array.ndim - 3
@@ -193,8 +193,8 @@ def _plain(path: Path, chosen: Choice, name: str, given: Given) -> Volume:
         raise VolumeError(
             f"{name} has a shape of {array.shape}; a volume has three axes z y x: save the one to be read"
         )
-    stated, seen = (None, "") if given.spacing_um else agreed(*of_attributes(chosen.attributes))
-    spacing = spacing_of(name, stated, given, found=seen)
+    stated, seen = (None, "") if hints.spacing_um else agreed(*of_attributes(chosen.attributes))
+    spacing = spacing_of(name, stated, hints, found=seen)
     grid = Grid(shape_of(name, array.shape[lead:]), spacing)
     about = {"format": f"Zarr v{array.metadata.zarr_format} array"}
     lazy = _lazy(path, array, name, lead, whole=False)
@@ -232,7 +232,7 @@ def _open_checked(path: Path, where: str, name: str) -> zarr.Array[Any]:
     if math.prod(array.chunks) * dtype.itemsize > MOST_CHUNK_BYTES:
         raise VolumeError(f"{name} has chunks of {array.chunks}, too large to be read in part; rechunk it")
     claimed = math.prod(array.shape) * dtype.itemsize
-    believable(name, array.shape, dtype, _stored_bytes(path / where, enough=claimed // BOMB_RATIO, claimed=claimed))
+    check_size(name, array.shape, dtype, _stored_bytes(path / where, enough=claimed // BOMB_RATIO, claimed=claimed))
     return array
 
 
@@ -274,7 +274,7 @@ def _stored_bytes(folder: Path, *, enough: int, claimed: int) -> int:
 
 
 def _placed(
-    name: str, scales: Mapping[str, Any], dataset: Mapping[str, Any], axes: Sequence[Any], given: Given
+    name: str, scales: Mapping[str, Any], dataset: Mapping[str, Any], axes: Sequence[Any], hints: Hints
 ) -> tuple[Vector, Vector]:
     """Voxel size and centre of the first voxel (z, y, x) of a level in um; what the user says comes first."""
     units = [axis.get("unit") if isinstance(axis, dict) else None for axis in axes[-3:]]
@@ -282,12 +282,12 @@ def _placed(
     try:
         scale, offset = _transform(scales, dataset, len(axes))
     except (TypeError, ValueError, KeyError, AttributeError):
-        return spacing_of(name, None, given, found="its coordinateTransformations cannot be read"), (0.0, 0.0, 0.0)
+        return spacing_of(name, None, hints, found="its coordinateTransformations cannot be read"), (0.0, 0.0, 0.0)
     stated = None
     if None not in factors and scale is not None:
         stated = [edge * (factor or 0.0) for edge, factor in zip(scale[-3:], factors, strict=True)]
     words = f"its axes have the units {units}" if scale is not None else "it states no scale"
-    spacing = spacing_of(name, stated, given, found=words)
+    spacing = spacing_of(name, stated, hints, found=words)
     z, y, x = (o * (factor or 1.0) for o, factor in zip(offset[-3:], factors, strict=True))
     return spacing, origin_of((z, y, x))
 

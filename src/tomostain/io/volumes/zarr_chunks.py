@@ -24,7 +24,7 @@ from zarr.core.buffer import Buffer
 from zarr.core.metadata import ArrayV2Metadata
 
 from tomostain.io.inside import inside_folder
-from tomostain.io.volumes.given import VolumeError
+from tomostain.io.volumes.headers import VolumeError
 from tomostain.io.volumes.unpacking import unpacked
 
 _SPARE_BYTES = 2**16

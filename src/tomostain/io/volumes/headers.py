@@ -1,4 +1,4 @@
-"""What a user says about a volume beside its path, and what is checked of every header before anything is allocated."""
+"""What is checked of every header before anything is allocated, and what a user says about a volume beside its path."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class VolumeError(ValueError):
 
 
 @dataclass(frozen=True)
-class Given:
+class Hints:
     """What a user says about a volume that its file may not."""
 
     inside: str = ""
@@ -53,7 +53,7 @@ class Given:
 
 
 @contextmanager
-def told(name: str, kind: str) -> Iterator[None]:
+def reported(name: str, kind: str) -> Iterator[None]:
     """Turn whatever a format's library throws at a broken file into one sentence."""
     try:
         yield
@@ -73,17 +73,17 @@ def one_line(error: BaseException) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
-def spacing_of(name: str, stated: Sequence[float] | None, given: Given, *, found: str = "") -> Vector:
+def spacing_of(name: str, stated: Sequence[float] | None, hints: Hints, *, found: str = "") -> Vector:
     """The voxel size (z, y, x) in um: what the user says, else what the file states and can be believed.
 
-    ``found`` is told where the file states something that is not enough.
+    ``found`` is reported where the file states something that is not enough.
 
     Raises
     ------
     VolumeError
         There is no voxel size, or none that can be.
     """
-    spacing = given.spacing_um or stated
+    spacing = hints.spacing_um or stated
     if spacing is None:
         raise VolumeError(f"{name} has no voxel size{found and f' ({found[:200]})'}; pass --spacing-um z y x")
     if len(spacing) != 3:
@@ -91,12 +91,12 @@ def spacing_of(name: str, stated: Sequence[float] | None, given: Given, *, found
     z, y, x = (float(edge) for edge in spacing)
     if not all(is_length(edge) for edge in (z, y, x)):
         raise VolumeError(f"{name}: a voxel of {z:g} x {y:g} x {x:g} um cannot be; pass --spacing-um z y x")
-    if given.spacing_um is None and UM_PER_MM in (z, y, x) and (z == y == x or min(z, y, x) <= _MUCH_FINER_UM):
+    if hints.spacing_um is None and UM_PER_MM in (z, y, x) and (z == y == x or min(z, y, x) <= _MUCH_FINER_UM):
         raise VolumeError(
             f"{name} states voxels of {z / 1e3:g} x {y / 1e3:g} x {x / 1e3:g} mm, which programs write when they know "
             "none; pass --spacing-um z y x"
         )
-    if given.spacing_um is None and not all(is_length(edge, within=PLAUSIBLE_VOXEL_UM) for edge in (z, y, x)):
+    if hints.spacing_um is None and not all(is_length(edge, within=PLAUSIBLE_VOXEL_UM) for edge in (z, y, x)):
         raise VolumeError(
             f"{name} states a voxel of {z:g} x {y:g} x {x:g} um, which cannot be; pass --spacing-um z y x"
         )
@@ -142,7 +142,7 @@ def dtype_of(name: str, dtype: Any) -> np.dtype[Any]:
     return kind
 
 
-def believable(
+def check_size(
     name: str, shape: Sequence[int], dtype: np.dtype[Any], stored_bytes: int, *, most_shrunk: int = BOMB_RATIO
 ) -> None:
     """Refuse a header that claims far more values than its file can hold, however well they are compressed.
