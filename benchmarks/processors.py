@@ -31,8 +31,8 @@ TESTS = {
     "learning": ["tests/learning"],
     "scoring": ["tests/scoring"],
     "inference": ["tests/inference"],
-    "staining": ["tests/staining"],
-    "steps": ["tests/steps/test_stain.py"],
+    "staining": ["tests/staining/test_local.py"],
+    "steps": ["tests/steps/test_stain.py", "-k", "tiled or region or format or background"],
 }
 
 
@@ -45,6 +45,9 @@ def main() -> int:
     print("| processor | threads | tests | passed | failed | skipped | s |\n|---|---|---|---|---|---|---|")
     failed = 0
     for (name, limits), threads, tests in itertools.product(PROCESSORS.items(), asked.threads, asked.only):
+        if FLAGS[name] not in flags:
+            print(f"| {name} | {threads} | {tests} | not on this machine: as this one | | | |", flush=True)
+            continue
         environment = {**os.environ, **limits, "OMP_NUM_THREADS": str(threads), "TOMOSTAIN_COMPILE": "1"}
         begun = time.monotonic()
         done = subprocess.run(
@@ -58,9 +61,8 @@ def main() -> int:
         count = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout[-400:])}
         bad = count.get("failed", 0) + count.get("error", 0) + (done.returncode not in (0, 1))
         failed += bad
-        here = name if FLAGS[name] in flags else f"{name} (not on this machine: as it is)"
         numbers = f"{count.get('passed', 0)} | {bad} | {count.get('skipped', 0)} | {time.monotonic() - begun:.0f}"
-        print(f"| {here} | {threads} | {tests} | {numbers} |", flush=True)
+        print(f"| {name} | {threads} | {tests} | {numbers} |", flush=True)
         if bad:
             print(*re.findall(r"^(?:FAILED|ERROR) .*$", done.stdout, re.MULTILINE), sep="\n", file=sys.stderr)
     return int(failed > 0)
