@@ -12,13 +12,15 @@ import sys
 import time
 from pathlib import Path
 
+from _results import Figure, save
+
 METRICS = ("ssim", "psnr", "lpips")
 
 
 def main(out: Path, seeds: list[int]) -> int:
     print(f"{platform.machine()}, {os.cpu_count()} cores; better in all three: higher SSIM and PSNR, lower LPIPS")
     print(f"{'seed':>4} {'method':14}" + "".join(f"{name:>9}" for name in METRICS) + f"{'ahead':>13}{'minutes':>9}")
-    all_beaten = True
+    all_beaten, figures = True, []
     for seed in seeds:
         begun = time.monotonic()
         folder = out / f"seed_{seed}"
@@ -33,11 +35,15 @@ def main(out: Path, seeds: list[int]) -> int:
             if method == "stainer":
                 row += f"{sum(beaten[name] for name in METRICS):>9} of 3{minutes:9.1f}"
             print(row)
+            means = " / ".join(f"{scores[name]['mean']:.3f}" for name in METRICS)
+            figures.append(Figure(f"seed {seed}, SSIM / PSNR / LPIPS, {method}", means))
+        figures.append(Figure(f"seed {seed}, time", f"{minutes:.1f} min"))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(
         f"largest peak memory of a demo: {peak:.2f} GiB; "
         f"the stainer is {'' if all_beaten else 'NOT '}ahead of the table everywhere"
     )
+    save("demo_seeds", figures, peak_gib=peak)
     return 0
 
 

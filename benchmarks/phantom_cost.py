@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from _results import Figure, save
 from tomostain.phantom.cohort import CohortRecipe, plan_cohort, write_specimen
 
 MINUTES, GIB = 5.0, 4.0
@@ -26,19 +25,12 @@ def main() -> None:
         seconds = time.perf_counter() - start
         written = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}")
     print(f"specimen of {size[0]} x {size[1]} x {size[2]} voxels with {slides} slides: {seconds:.0f} s,")
     print(f"  peak memory {peak_gib:.2f} GiB in all, {written / 2**20:.0f} MiB written")
     if numbers == [256, 512, 512, 4]:
         print(f"  allowed: {MINUTES * 60:.0f} s and {GIB:.0f} GiB")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    what = f"phantom of {size[0]} x {size[1]} x {size[2]} with {slides} slides"
+    save("phantom_cost", [Figure(what, f"{seconds:.0f} s", target=f"{MINUTES * 60:.0f} s")], peak_gib=peak_gib)
 
 
 if __name__ == "__main__":

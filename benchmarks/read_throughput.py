@@ -22,6 +22,7 @@ import tifffile
 import zarr
 from scipy import ndimage
 
+from _results import Figure, save
 from tomostain.images.geometry import Grid
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
@@ -146,7 +147,7 @@ def main(words: list[str]) -> int:
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {SHAPE} uint16, {mb:.0f} MB"
     )
     print(f"{'format':30}{'ours MB/s':>11}{'bare MB/s':>11}{'ratio':>8}{'least':>8}{'most':>8}{'peak MiB':>10}")
-    worst = float("inf")
+    worst, figures = float("inf"), []
     for name, (write, bare) in CASES.items():
         if words and not any(word in name for word in words):
             continue
@@ -169,7 +170,10 @@ def main(words: list[str]) -> int:
             flush=True,
         )
         worst = min(worst, ratio)
+        value = f"{speeds[0]:.0f} MB/s, peak {peak_mib():.0f} MiB"
+        figures.append(Figure(name, value, ratio=ratio, peer="the bare library", target=f"{WANTED} x"))
     print(f"least median ratio: {worst:.2f}; wanted: {WANTED}")
+    save("read_throughput", figures, note=f"{rounds} rounds")
     return 0 if worst >= WANTED else 1
 
 

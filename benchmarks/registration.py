@@ -23,6 +23,7 @@ from PIL import Image
 from scipy import ndimage, optimize, stats
 from scipy.spatial.transform import Rotation
 
+from _results import Figure, save
 from tomostain.images.geometry import Placement
 from tomostain.io.slides import read_slide
 from tomostain.io.volumes import read_volume
@@ -275,11 +276,16 @@ def table(rows: list[dict[str, Any]]) -> None:
     )
     for name, beat, wanted in PUBLISHED:
         print(f"| {name} | {beat} | {wanted} | " + " | ".join(figures[w][name] for w in figures) + " |")
+    lines = [
+        Figure(f"{name}, {way}", figures[way][name], target=wanted) for name, _, wanted in PUBLISHED for way in figures
+    ]
     for way, told in (("other", "slides of another specimen"), ("nothing", "slides of nothing")):
         some = [r for r in rows if r["way"] == way]
         if some:
             wrong = sum(_accepted(r) for r in some)
             print(f"{told} accepted: {wrong} of {len(some)} (target <= 2 %)")
+            lines.append(Figure(f"{told} accepted", f"{wrong} of {len(some)}", target="2 %"))
+    save("registration", lines)
 
 
 def _figures(rows: list[dict[str, Any]]) -> dict[str, str]:

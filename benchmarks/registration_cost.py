@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from _results import Figure, save
 from tomostain import runs
 from tomostain.images.geometry import Placement
 from tomostain.io.volumes import read_volume
@@ -134,6 +135,7 @@ def table(out: Path) -> None:
     print(f"{os.cpu_count()} cores; {len(list((out / 'placements').glob('*.placement.json')))} slides placed")
     print("| trained on pairs at | SSIM | PSNR | LPIPS | seeds |")
     print("|---|---|---|---|---|")
+    figures = []
     for kind in (*KINDS, "own"):
         found = [json.loads(file.read_text()) for file in sorted((out / "scores").glob(f"{kind}_*/summary.json"))]
         if not found:
@@ -143,6 +145,10 @@ def table(out: Path) -> None:
                 if method != STAINER:
                     print(_row(f"{method} (of true pairs)", found[:1], method))
         print(_row(kind, found, STAINER))
+        means = [np.mean([summary["methods"][STAINER][metric]["mean"] for summary in found]) for metric in METRICS]
+        value = " / ".join(f"{mean:.3f}" for mean in means)
+        figures.append(Figure(f"stainer of pairs at {kind} placements, {' / '.join(METRICS)}", value))
+    save("registration_cost", figures)
 
 
 def _row(name: str, summaries: list[dict[str, Any]], method: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from _results import Figure, save
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Slide
 from tomostain.io.slides import read_slide
@@ -55,6 +56,7 @@ def sections(folder: Path, slide: str, reference: str) -> tuple[np.ndarray, np.n
 
 
 def main(shared: Path, out: Path | None) -> None:
+    figures = []
     for name, (first, second, target) in BIRL.items():
         folder = shared / "data" / "registration" / name
         for slide, reference in ((first, second), (second, first)):
@@ -67,6 +69,9 @@ def main(shared: Path, out: Path | None) -> None:
                 f"({np.median(before):.1f} before), {time.perf_counter() - begun:.0f} s",
                 flush=True,
             )
+            value = f"{np.median(r):.2f} %"
+            figures.append(Figure(f"{name}, {slide}, median rTRE", value, target=f"{target:.2f} %"))
+    save("registration_real", figures)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         jaw = shared / "data" / "pair" / "rat_jaw"

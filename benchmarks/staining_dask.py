@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from _results import Figure, save
 from tomostain.images.geometry import Grid
 from tomostain.io.ome_zarr import create_volume
 from tomostain.learning.nets import NetSpec, build_generator
@@ -78,6 +79,8 @@ def main() -> int:
         one, two = sum(times[::2]), sum(times[1::2])
         same = all(found == files[0] for found in files)
         print(f"two workers: {one / two:.2f} x one; {'the same files' if same else 'FILES DIFFER'}")
+        value = f"{two / asked.pairs:.1f} s against {one / asked.pairs:.1f} s, {'the same' if same else 'OTHER'} files"
+        save("staining_dask", [Figure("two workers of one thread against one", value, ratio=one / two)])
     return int(not same)
 
 

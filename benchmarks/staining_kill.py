@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from _results import Figure, save
 from tomostain.images.geometry import Grid
 from tomostain.io.ome_zarr import create_volume
 from tomostain.learning.nets import NetSpec, build_generator
@@ -85,6 +86,13 @@ def main() -> int:
             f"refused to resume; blocks stained whole and not yet noted at a kill, and how often: "
             f"{sorted(Counter(repeated).items())}"
         )
+    value = f"{differ} outputs differ, {refused} runs refused to resume"
+    again = ", ".join(f"{count} after {times} kills" for count, times in sorted(Counter(repeated).items()))
+    figures = [
+        Figure(f"{killed} kills in {rounds} runs", value),
+        Figure("blocks stained whole and stained again", again),
+    ]
+    save("staining_kill", figures)
     return int(differ + refused > 0)
 
 

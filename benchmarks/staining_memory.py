@@ -21,6 +21,7 @@ import numpy as np
 import tifffile
 import torch
 
+from _results import Figure, save
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
@@ -39,6 +40,7 @@ def main() -> int:
         Stainer(build_generator(spec, 1, 3).eval(), spec, CTRange(0.0, 65_535.0), "toluidine blue", 5.0).save(
             home / "stainer"
         )
+        figures = []
         for text in asked.shapes:
             depth, rows, columns = map(int, text.split(","))
             slices = home / f"ct_{text}"
@@ -65,6 +67,9 @@ def main() -> int:
                 f"{tiles[1] if tiles else 'none'}",
                 flush=True,
             )
+            value = f"{usage.ru_maxrss / 2**20:.2f} GiB (predicted {predicted[1] if predicted else 'nothing'})"
+            figures.append(Figure(text, value, target=f"{asked.memory_gib:g} GiB"))
+        save("staining_memory", figures, note=f"backend {asked.backend}")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 python benchmarks/staining_parts.py [--folder WHERE]     (on the disk that is to be judged; needs about 700 MB)
 
-Told per voxel of output, in seconds of the clock and of processor time, for one thread of each stage.
+Printed per voxel of output, in seconds of the clock and of processor time, for one thread of each stage.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
+from _results import Figure, save
 from tomostain.io.ome_zarr import open_writer
 from tomostain.io.volumes import read_volume
 from tomostain.staining.blocks import choose_cut, plan_blocks
@@ -44,19 +45,23 @@ def main() -> int:
         smooth = ndimage.gaussian_filter(rng.standard_normal((3, 64, 512, 512)).astype(np.float32), (0, 3, 3, 3))
         colours = np.clip(128 + 900 * smooth + rng.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
         voxels = colours[0].size
-        tell("read (TIFF, uint16, with halo)", voxels * len(blocks), lambda: [work.read(block) for block in blocks])
-        tell("write (8 shards)", voxels * len(blocks), lambda: [work.write(block, colours) for block in blocks])
-        tell("pyramid (1 shard above them)", voxels * len(blocks), lambda: work.build((1, (0, 0, 0))))
+        figures = [
+            measure("read (TIFF, uint16, with halo)", voxels * len(blocks), lambda: [work.read(b) for b in blocks]),
+            measure("write (8 shards)", voxels * len(blocks), lambda: [work.write(b, colours) for b in blocks]),
+            measure("pyramid (1 shard above them)", voxels * len(blocks), lambda: work.build((1, (0, 0, 0)))),
+        ]
         size = sum(path.stat().st_size for path in (home / "v.ome.zarr" / "0").rglob("*") if path.is_file())
+        save("staining_parts", figures, note="one thread")
         print(f"compressed to {size / (3 * voxels * len(blocks)):.2f} of its bytes")
     return 0
 
 
-def tell(what: str, voxels: int, do: Callable[[], object]) -> None:
+def measure(what: str, voxels: int, do: Callable[[], object]) -> Figure:
     wall, cpu = time.perf_counter(), time.process_time()
     do()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(f"{what:32} {voxels / wall / 1e6:8.1f} Mvoxel/s, {voxels / cpu / 1e6:8.1f} per second of processor time")
+    return Figure(what, f"{voxels / cpu / 1e6:.0f} Mvoxel per second of processor time")
 
 
 if __name__ == "__main__":

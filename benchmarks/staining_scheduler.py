@@ -18,6 +18,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 
+from _results import Figure, save
 from tomostain.images.pyramid import level_shapes
 from tomostain.io.ome_zarr import shard_of
 from tomostain.staining.blocks import Corner, Plan, choose_cut, plan_blocks
@@ -58,9 +59,13 @@ def main() -> int:
     plan = plan_blocks(cut, planes=1, halo_px=88, align_px=4)
     print(f"{len(plan.blocks())} blocks of {plan.block_px}, {asked.block_s} s each")
     print(f"{'workers':>8} {'hours':>8} {'in blocks':>10} {'deaths':>7} {'repeated':>9} {'client busy':>12}")
+    figures = []
     for workers in asked.workers:
         length, share, deaths, repeated, busy = simulate(plan, workers, asked)
         print(f"{workers:>8} {length / 3600:8.2f} {share:10.1%} {deaths:>7} {repeated:>9} {busy:12.1%}")
+        value = f"{length / 3600:.2f} h, {share:.0%} of the workers' time in blocks, client busy {busy:.0%}"
+        figures.append(Figure(f"{asked.size}^3, {asked.block_s:g} s a block, {workers} workers", value))
+    save("staining_scheduler", figures, note="simulated")
     return 0
 
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,7 @@ import tifffile
 import torch
 from scipy import ndimage
 
+from _results import Figure, processor, save
 from tomostain.images.image import Volume
 from tomostain.inference.backends import BACKENDS
 from tomostain.io.volumes import read_volume
@@ -83,15 +83,8 @@ def main() -> int:
             sliding_windows(Stainer.load(stainer), ct[0], reference)
         for name in asked.backends if "stain" in asked.only else ():
             stained(home, name, stainer, ct, reference, asked)
+    save("staining_speed", FIGURES, note="ratios of processor time")
     return 0
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def make_slices(folder: Path, planes: int, size: int, like: str | None) -> np.ndarray:
@@ -166,8 +159,11 @@ class Reference:
         return tile.size
 
 
+FIGURES: list[Figure] = []
+
+
 def beside(reference: Reference | None, measure: Callable[[], Speed | None], name: str) -> None:
-    """Measure the reference, the thing, and the reference again; tell the thing's speed against the mean."""
+    """Measure the reference, the thing, and the reference again; print the thing's speed against the mean."""
     before = reference.speed() if reference else None
     speed = measure()
     if speed is None:
@@ -180,6 +176,7 @@ def beside(reference: Reference | None, measure: Callable[[], Speed | None], nam
             f"; {speed.wall / wall:.2f} x the reference ({before.wall:.4f} before, {after.wall:.4f} after), "
             f"{speed.cpu / cpu:.2f} x by processor time"
         )
+        FIGURES.append(Figure(name, f"{speed.wall:.4f} Mvoxel/s", ratio=speed.cpu / cpu, peer="the reference's loop"))
     print(text, flush=True)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.transform import iradon, radon
 
+from _results import Figure, save
 from tomostain.images.geometry import Grid
 from tomostain.phantom.attenuation import attenuation
 from tomostain.phantom.tissues import Tissue
@@ -131,6 +132,9 @@ def main() -> None:
         here = (radius >= low) & (radius < high)
         ring = [np.sqrt(found[name]["ring"][here].mean()) for name in found]
         print(f"rings at {low:3.0f}-{high:3.0f} px from the axis: fast {ring[0]:.4f}, brute force {ring[1]:.4f} 1/cm")
+    save(
+        "tomography_noise", [Figure("one slice", f"{seconds['fast']:.2f} s", ratio=seconds["brute"] / seconds["fast"])]
+    )
     if chosen.out:
         _draw(chosen.out, [first["noisy"], second["noisy"]], [first["power"], second["power"]])
 
