@@ -50,7 +50,7 @@ def test_metaimage_origin_and_orientation_are_told(mha):
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        (b"DimSize = 9 8 6", b"DimSize = 9 0 6", "three positive sizes"),
+        (b"DimSize = 9 8 6", b"DimSize = 9 0 6", "three positive sizes|must be at least 1"),
         (b"DimSize = 9 8 6", b"DimSize = 9 8 1099511627776", "bytes too early"),
         (b"DimSize = 9 8 6", b"DimSize = 9 8", "needs 3 numbers as DimSize"),
         (b"MET_SHORT", b"MET_STRING", "type MET_STRING"),
@@ -112,7 +112,7 @@ def test_nrrd_without_spacing_is_asked_for_it(tmp_path, ct):
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        (b"sizes: 9 8 6", b"sizes: 9 8 0", "three positive sizes"),
+        (b"sizes: 9 8 6", b"sizes: 9 8 0", "three positive sizes|must be at least 1"),
         (b"sizes: 9 8 6", b"sizes: 9 8 5", "144 bytes more than its header says"),
         (b"type: int16", b"type: int8", "432 bytes more than its header says"),
         (b"sizes: 9 8 6", b"sizes: 1099511627776 8 6", "bytes too early"),
@@ -176,7 +176,7 @@ def test_a_disk_too_small_for_the_spool_is_told_first():
         ({}, r"says nothing of itself; pass --shape z y x and --dtype NAME"),
         ({"shape": (6, 8, 9), "dtype": "uint8"}, r"has 864 bytes; 6 x 8 x 9 uint8 after an offset of 0 would be 432"),
         ({"shape": (6, 8, 9), "dtype": "uint16", "offset": 4}, "would be 868"),
-        ({"shape": (6, -8, 9), "dtype": "uint16"}, "three positive sizes"),
+        ({"shape": (6, -8, 9), "dtype": "uint16"}, "three positive sizes|must be at least 1"),
         ({"shape": (6, 8, 9), "dtype": "complex64"}, "grey values are"),
         ({"shape": (6, 8, 9), "dtype": "uint17"}, "is no type of values"),
     ],

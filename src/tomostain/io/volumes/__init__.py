@@ -55,7 +55,7 @@ def read_volume(
     path: Path | str,
     *,
     spacing_um: tuple[float, ...] | None = None,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int, int, int] | None = None,
     dtype: str | None = None,
     offset: int = 0,
     fill: float | None = None,
@@ -87,7 +87,7 @@ def read_volume(
         raise FileNotFoundError(f"there is no volume {file}")
     if not (file.is_file() or file.is_dir()):
         raise VolumeError(f"{file} is neither a file nor a folder; copy what it stands for to a file")
-    hints = Hints(inside, spacing_um, shape, dtype, offset)
+    hints = Hints(spacing_um=spacing_um, shape=shape, dtype=dtype, offset=offset, fill=fill, inside=inside)
     reader = _reader_of(file)
     if reader is None and file.is_file() and shape is not None and dtype is not None:
         reader = read_raw
@@ -100,7 +100,7 @@ def read_volume(
         raise VolumeError(
             f"{file.name} states its own shape and type; --shape, --dtype and --offset are for raw values"
         )
-    return filled(reader(file, hints), fill)
+    return filled(reader(file, hints), hints.fill)
 
 
 def _reader_of(path: Path) -> Reader | None:

@@ -1,6 +1,6 @@
-"""HDF5 chunks are what they claim: each unfolds to just what its place holds, none that is lost passes for zeros.
+"""HDF5 chunks are what they claim: each unpacks to just what its place holds, none that is lost passes for zeros.
 
-HDF5 itself takes a chunk that unfolds to less and leaves memory as it was behind it.
+HDF5 itself takes a chunk that unpacks to less and leaves memory as it was behind it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ import numpy as np
 
 from tomostain.io.volumes.arrays import Array
 from tomostain.io.volumes.headers import VolumeError
-from tomostain.io.volumes.unpacking import blosc_bytes, unpacked
+from tomostain.io.volumes.unpacking import unpacked
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4
 _LZF, _BLOSC, _LZ4, _BITSHUFFLE, _ZSTD, _BLOSC2 = 32000, 32001, 32004, 32008, 32015, 32026
 _SUM_BYTES = 4
-_DECODERS: Mapping[int, str] = MappingProxyType({_DEFLATE: "deflate", _LZF: "lzf", _LZ4: "lz4h5", _ZSTD: "zstd"})
-"""Filters that are undone here: how much deflate and LZF unfold to is only known afterwards, and HDF5's zstd filter
-takes a stream that cannot be unfolded for one that can."""
+_DECODERS: Mapping[int, str] = MappingProxyType(
+    {_DEFLATE: "deflate", _LZF: "lzf", _BLOSC: "blosc", _LZ4: "lz4h5", _ZSTD: "zstd"}
+)
+"""Filters that are undone here: how much deflate and LZF unpack to is only known afterwards, HDF5's zstd filter takes a
+stream that cannot be unpacked for one that can, and Blosc reads on behind a chunk that was cut off."""
 _CLAIMS = {_SZIP: (0, "<I"), _BLOSC2: (30, ">Q"), _BITSHUFFLE: (0, ">Q")}
-"""Where a chunk of other filters says how much it unfolds to, and in which form; their decoders hold to it."""
+"""Where a chunk of other filters says how much it unpacks to, and in which form; their decoders hold to it."""
 Filters = list[tuple[int, tuple[int, ...]]]
 
 
@@ -37,7 +39,7 @@ def read_chunks(data: Any, window: tuple[slice, ...], out: Array, name: str) -> 
     Raises
     ------
     VolumeError
-        A chunk lies beyond the file's end, cannot be unfolded, or unfolds to less or more than a chunk holds.
+        A chunk lies beyond the file's end, cannot be unpacked, or unpacks to less or more than a chunk holds.
     """
     filters = _filters(data)
     codes = {code for code, _ in filters}
@@ -61,7 +63,7 @@ def read_chunks(data: Any, window: tuple[slice, ...], out: Array, name: str) -> 
         where = f"{name}: its chunk at {corner}"
         if here:
             raw = data.id.read_direct_chunk(corner)[1]
-            out[into] = _unfolded(raw, used, data, where)[part]
+            out[into] = _undone(raw, used, data, where)[part]
         else:
             _check(data, corner, stored.size, used, where)
     if not here:
@@ -92,7 +94,7 @@ def _plain_bytes(data: Any) -> int:
     return int(math.prod(data.chunks) * data.dtype.itemsize)
 
 
-def _unfolded(raw: bytes, used: Filters, data: Any, where: str) -> Array:
+def _undone(raw: bytes, used: Filters, data: Any, where: str) -> Array:
     """A chunk's values, with its filters undone one after the other."""
     content: Any = np.frombuffer(raw, np.uint8)
     plain = _plain_bytes(data)
@@ -141,7 +143,7 @@ def _unshuffled(content: Array, itemsize: int) -> Array:
 
 
 def _check(data: Any, corner: tuple[int, ...], stored_bytes: int, used: Filters, where: str) -> None:
-    """Make sure that a chunk that HDF5 is about to unfold fills its place, as far as its stored bytes tell."""
+    """Make sure that a chunk that HDF5 is about to unpack fills its place, as far as its stored bytes tell."""
     plain = _plain_bytes(data)
     sums = sum(code == _FLETCHER32 for code, _ in used)
     packed = [i for i, (code, settings) in enumerate(used) if not _keeps_size(code, settings)]
@@ -168,10 +170,7 @@ def _unpacked(code: int, packed: Any, most: int, where: str) -> Array:
 
 
 def _claimed(code: int, raw: bytes) -> tuple[float, float]:
-    """Least and most bytes that a chunk says, by its first ones, that it unfolds to."""
-    if code == _BLOSC:
-        unfolded, packed = blosc_bytes(memoryview(raw))
-        return (unfolded, unfolded) if packed <= len(raw) else (math.inf, math.inf)
+    """Least and most bytes that a chunk says, by its first ones, that it unpacks to."""
     place, kind = _CLAIMS.get(code, (0, ""))
     if not kind:
         return 0, math.inf

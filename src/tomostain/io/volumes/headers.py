@@ -13,6 +13,7 @@ import numpy as np
 from tomostain.images.geometry import Vector
 from tomostain.io.inside import OutsideError
 from tomostain.io.units import PLAUSIBLE_VOXEL_UM, UM_PER_MM, is_length
+from tomostain.io.volumes.options import VolumeOptions
 
 _MUCH_FINER_UM = 100.0
 """Beside an edge this small one of exactly 1 mm is a program's default, not a measure."""
@@ -32,19 +33,11 @@ class VolumeError(ValueError):
 
 
 @dataclass(frozen=True)
-class Hints:
+class Hints(VolumeOptions):
     """What a user says about a volume that its file may not."""
 
     inside: str = ""
     """What stands after ``::`` in the path: a dataset, a group or a level inside the file."""
-    spacing_um: tuple[float, ...] | None = None
-    """Voxel size (z, y, x) in um; overrides the file."""
-    shape: tuple[int, ...] | None = None
-    """Number of voxels (z, y, x) of a raw file."""
-    dtype: str | None = None
-    """Type of the values of a raw file, such as uint16 or >i2."""
-    offset: int = 0
-    """Bytes before the first value of a raw file."""
 
     def nothing_inside(self, name: str) -> None:
         """Refuse a choice inside a file that has nothing to choose from."""
