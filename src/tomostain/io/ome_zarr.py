@@ -7,7 +7,7 @@ Values are written once per shard by whoever fills the writer; the coarser level
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +101,8 @@ class VolumeWriter:
     ) -> None:
         """Write the metadata that makes the store an image; the last thing to be done."""
         title = name or self.path.name.removesuffix(".zarr").removesuffix(".ome")
-        shapes = [self.shape(level) for level in range(len(self.levels))]
         finest = self.levels[0]
-        ome = _metadata(grid, shapes, self.colours, title, finest.dtype)
+        ome = _metadata(grid, len(self.levels), self.colours, title)
         every_chunk = finest.nchunks_initialized >= finest.nchunks
         about = {"stain": stain, "reduce": self.reduce, "every_chunk": every_chunk, **(attributes or {})}
         root = zarr.open_group(self.path, mode="r+")
@@ -196,12 +195,10 @@ def _create_level(
     )
 
 
-def _metadata(
-    grid: Grid, shapes: Sequence[tuple[int, ...]], colours: int | None, title: str, dtype: np.dtype[Any]
-) -> dict[str, Any]:
+def _metadata(grid: Grid, levels: int, colours: int | None, title: str) -> dict[str, Any]:
     lead = [1.0] if colours else []
     datasets = []
-    for i in range(len(shapes)):
+    for i in range(levels):
         scale = [s * 2**i for s in grid.spacing_um]
         shift = [o + (2**i - 1) / 2 * s for o, s in zip(grid.origin_um, grid.spacing_um, strict=True)]
         placed: list[ScaleTransformation | TranslationTransformation] = [

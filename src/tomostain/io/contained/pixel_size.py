@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from xml.etree import ElementTree
+from typing import Any
 
-from tomostain.io.units import UM_PER_CM, UM_PER_INCH, number_of, um_per, um_per_symbol
+from tomostain.io.ome_xml import edge_um, named, root_of
+from tomostain.io.units import UM_PER_CM, UM_PER_INCH, number_of, um_per
 
 Statement = tuple[float, float, str]
 
@@ -19,29 +20,26 @@ SCREEN_DPI = (72.0, 96.0, 150.0, 300.0)
 
 def of_ome(xml: str, shape: tuple[int, int]) -> Statement | None:
     """PhysicalSizeY and X of the image of this shape (else of the first) in OME-XML, None where it states none."""
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
-        return None
-    found = [element.attrib for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"]
+    found = _pixels(xml)
     fitting = [about for about in found if (about.get("SizeY"), about.get("SizeX")) == (str(shape[0]), str(shape[1]))]
     for about in fitting or found[:1]:
-        edges = []
-        for axis in "YX":
-            unit = um_per_symbol(about.get(f"PhysicalSize{axis}Unit", "µm"))
-            edges.append((number_of(about.get(f"PhysicalSize{axis}")) or 0.0) * (unit or 0.0))
-        if edges[1] > 0 and "PhysicalSizeY" not in about:
-            edges[0] = edges[1]
-        return _statement(edges[0], edges[1], "OME PhysicalSizeX and Y")
+        y, x = edge_um(about, "Y"), edge_um(about, "X")
+        if "PhysicalSizeY" not in about.attrib:
+            y = x
+        return _statement(y or 0.0, x or 0.0, "OME PhysicalSizeX and Y")
     return None
+
+
+def _pixels(xml: str) -> list[Any]:
+    try:
+        return named(root_of(xml), "Pixels", below=True)
+    except ValueError:
+        return []
 
 
 def doubt_of_ome(xml: str, shape: tuple[int, int]) -> str | None:
     """What is to be said where no image of an OME-XML has the size of the page that is read."""
-    try:
-        found = [e.attrib for e in ElementTree.fromstring(xml).iter() if e.tag.rpartition("}")[2] == "Pixels"]
-    except ElementTree.ParseError:
-        return None
+    found = _pixels(xml)
     stated = [(about.get("SizeY", ""), about.get("SizeX", "")) for about in found]
     if not stated or (str(shape[0]), str(shape[1])) in stated:
         return None

@@ -20,7 +20,7 @@ from tomostain.io.volumes.arrays import Array, Box, Flat, Reopened, Source, Wind
 from tomostain.io.volumes.calibration import calibration_of
 from tomostain.io.volumes.grey import check_grey, one_channel
 from tomostain.io.volumes.headers import Hints, VolumeError, check_size, dtype_of, reported, spacing_of
-from tomostain.io.volumes.ome_xml import OmePlanes, planes_of
+from tomostain.io.volumes.ome_planes import OmePlanes, planes_of
 
 KIND = "TIFF"
 _ORIENTATION = 274

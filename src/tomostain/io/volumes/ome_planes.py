@@ -1,13 +1,11 @@
-"""OME-XML: which page of a TIFF is which plane, and the voxel size in any of OME's units of length."""
+"""Which page of an OME-TIFF is which plane of its volume, and the voxel size, by its OME-XML."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
 
-from tomostain.io.units import number_of, um_per_symbol
+from tomostain.io.ome_xml import edge_um, named, root_of
 from tomostain.io.volumes.headers import VolumeError
 
 
@@ -29,16 +27,16 @@ def planes_of(xml: str | None, name: str, pages: int, samples: int = 1) -> OmePl
         there.
     """
     try:
-        root = ElementTree.fromstring(xml or "")
-    except ElementTree.ParseError as error:
+        root = root_of(xml)
+    except ValueError as error:
         raise VolumeError(f"{name} has broken OME metadata ({error}); export it again") from None
-    elsewhere = next((e.get("MetadataFile") for e in root.iter() if _tag(e) == "BinaryOnly"), None)
+    elsewhere = next((e.get("MetadataFile") for e in named(root, "BinaryOnly", below=True)), None)
     if elsewhere is not None:
         raise VolumeError(f"{name} is one file of several, described in {elsewhere}; export the volume as one file")
-    images = [element for element in root if _tag(element) == "Image"]
+    images = named(root, "Image")
     if len(images) != 1:
         raise VolumeError(f"{name} holds {len(images)} images; export the one to be read as a file of its own")
-    pixels = next((element for element in images[0] if _tag(element) == "Pixels"), None)
+    pixels = next(iter(named(images[0], "Pixels")), None)
     if pixels is None:
         raise VolumeError(f"{name} has broken OME metadata: no pixels are described; export it again")
     sizes = {axis: _whole(pixels.get(f"Size{axis}"), name) for axis in "ZCT"}
@@ -56,8 +54,8 @@ def planes_of(xml: str | None, name: str, pages: int, samples: int = 1) -> OmePl
 
 def _order(pixels: Any, depth: int, pages: int, name: str) -> tuple[int, ...]:
     order: dict[int, int] = {}
-    blocks = [element for element in pixels if _tag(element) == "TiffData"]
-    files = {u.get("FileName") for block in blocks for u in block if _tag(u) == "UUID" and u.get("FileName")}
+    blocks = named(pixels, "TiffData")
+    files = {u.get("FileName") for block in blocks for u in named(block, "UUID") if u.get("FileName")}
     if len(files) > 1:
         raise VolumeError(f"{name} is one file of several ({', '.join(sorted(files)[:3])}, ...); export it as one file")
     for block in blocks:
@@ -73,22 +71,11 @@ def _order(pixels: Any, depth: int, pages: int, name: str) -> tuple[int, ...]:
 
 
 def _spacing(pixels: Any) -> tuple[float, float, float] | None:
-    edges = []
-    for axis in "ZYX":
-        edge = number_of(pixels.get(f"PhysicalSize{axis}"))
-        unit = um_per_symbol(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        if edge is None or unit is None:
-            return None
-        edges.append(edge * unit)
-    z, y, x = edges
-    return (z, y, x) if all(math.isfinite(edge) and edge > 0 for edge in edges) else None
+    z, y, x = (edge_um(pixels, axis) for axis in "ZYX")
+    return None if z is None or y is None or x is None else (z, y, x)
 
 
 def _whole(text: str | None, name: str, least: int = 1) -> int:
     if text is None or not text.strip().isdigit() or len(text) > 12 or int(text) < least:
         raise VolumeError(f"{name} has broken OME metadata: {text!r} is no number of planes; export it again")
     return int(text)
-
-
-def _tag(element: Any) -> str:
-    return str(element.tag).rpartition("}")[2]
