@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tomostain.images.image import Volume, filled
+from tomostain.io.volumes.dicom import read_dicom
 from tomostain.io.volumes.flat import read_npy, read_raw
 from tomostain.io.volumes.hdf5 import read_hdf5
 from tomostain.io.volumes.headers import Hints, VolumeError
@@ -44,6 +45,10 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         ".nii.gz": read_nifti,
         ".isq": read_isq,
         ".aim": read_aim,
+        ".dcm": read_dicom,
+        ".dicom": read_dicom,
+        ".dic": read_dicom,
+        ".ima": read_dicom,
         ".npy": read_npy,
         ".raw": read_raw,
     }

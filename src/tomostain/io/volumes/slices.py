@@ -20,6 +20,8 @@ from tomostain.io.tiff_window import window_of
 from tomostain.io.volumes import skyscan
 from tomostain.io.volumes.arrays import Array, Box, Flat, Windowed, upright
 from tomostain.io.volumes.calibration import AS_STORED, Calibration, calibration_of
+from tomostain.io.volumes.dicom import SUFFIXES as DICOM_SUFFIXES
+from tomostain.io.volumes.dicom import dicom_in, read_dicom
 from tomostain.io.volumes.grey import check_grey, one_channel
 from tomostain.io.volumes.headers import Hints, VolumeError, check_size, dtype_of, reported, spacing_of
 from tomostain.io.volumes.series import check_series, natural
@@ -95,13 +97,17 @@ def read_folder(path: Path, hints: Hints) -> Volume:
         No voxel size is stated or passed, files of several scans, slices that are missing or of mixed shape, type or
         calibration, or the values are colours; the first bad file is named.
     """
-    hints.nothing_inside(path.name)
     log = skyscan.log_in(path)
     files = _pictures_in(path)
+    dicom = dicom_in(path)
+    if len(dicom) > len(files):
+        return read_dicom(path, hints)
+    hints.nothing_inside(path.name)
     if log is not None:
         files = skyscan.slices_of(files, log[0])
     if not files:
-        raise VolumeError(f"{path.name} holds no slices ({', '.join((*TIFF_SUFFIXES, *PICTURE_SUFFIXES))})")
+        known = ", ".join((*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *DICOM_SUFFIXES))
+        raise VolumeError(f"{path.name} holds no slices ({known})")
     check_series(path.name, files)
     slices = _look_at(files)
     _check_alike(files, slices)
