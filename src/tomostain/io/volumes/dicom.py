@@ -228,7 +228,8 @@ def _window(frame: Frame, rows: tuple[int, int], columns: tuple[int, int]) -> Ar
     spare = 8 * frame.dtype.itemsize - frame.bits
     if spare:  # what stands above the stored bits is no part of the value
         values = values.astype(frame.dtype.newbyteorder("=")) << spare >> spare
-    return values
+    found: Array = values
+    return found
 
 
 def _decoded(frame: Frame) -> Array:
