@@ -3,7 +3,7 @@
 For every pairing of writing steps that can have the same output, with random delays; then runs that are killed while
 they write and rename, and are repeated: the files must be those of a run that was left alone.
 
-    python benchmarks/concurrent_runs.py [--timings 20] [--kills 20] [--only stain]
+    python benchmarks/concurrent_runs.py [--timings 20] [--kills 20] [--steps stain train]
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TINY = [
     "0",
 ]
 PHANTOM = ["--specimens", "2", "--slides", "1", "--size", "24", "48", "48"]
-DEMO = ["--specimens", "2", "--held-out", "1", "--slides", "1", "--size", "24", "96", "96", "--steps", "2"]
+DEMO = ["--specimens", "2", "--held-out", "1", "--slides", "1", "--size", "24", "64", "64", "--steps", "2"]
 GOES_ON = ("pair table", "pair cohort", "demo")
 """Steps that go on with a finished output, so that both runs may succeed, one after the other."""
 
@@ -189,7 +189,7 @@ def same(found: dict[str, str], expected: dict[str, str], step: str) -> bool:
     return found == expected
 
 
-def concurrent(desk: Path, steps: dict[str, dict[str, list[list[str]]]], timings: int, only: str) -> int:
+def concurrent(desk: Path, steps: dict[str, dict[str, list[list[str]]]], timings: int) -> int:
     """All pairings, with random delays; returns the number of faults."""
     faults, rng = 0, random.Random(0)
     for name, group in steps.items():
@@ -199,8 +199,6 @@ def concurrent(desk: Path, steps: dict[str, dict[str, list[list[str]]]], timings
             for s, words in enumerate(choices)
         }
         for first, second in itertools.combinations_with_replacement(group, 2):
-            if only and only not in (first, second):
-                continue
             refused = succeeded = 0
             for trial in range(timings):
                 folder = Path(tempfile.mkdtemp(dir=desk))
@@ -240,13 +238,11 @@ def concurrent(desk: Path, steps: dict[str, dict[str, list[list[str]]]], timings
     return faults
 
 
-def killed(desk: Path, steps: dict[str, dict[str, list[list[str]]]], kills: int, only: str) -> int:
+def killed(desk: Path, steps: dict[str, dict[str, list[list[str]]]], kills: int) -> int:
     """Every step, killed at random moments of its last tenth (where it writes and renames), then repeated."""
     faults, rng = 0, random.Random(1)
     for name, group in steps.items():
         for step, choices in group.items():
-            if only and only != step:
-                continue
             expected, _, seconds = alone(choices[0], desk / f"kill-{step.replace(' ', '-')}", name)
             before = 0
             for _ in range(kills):
@@ -279,12 +275,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timings", type=int, default=20)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--steps", nargs="*", help="only these steps; default: all")
     given = parser.parse_args()
     preload()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         made = study(Path(temporary))
-        count = run(Path(temporary) / "two", concurrent, made, given.timings, given.only)
-        count += run(Path(temporary) / "kill", killed, made, given.kills, given.only)
+        if given.steps:
+            made = {name: {s: v for s, v in group.items() if s in given.steps} for name, group in made.items()}
+        count = run(Path(temporary) / "two", concurrent, made, given.timings)
+        count += run(Path(temporary) / "kill", killed, made, given.kills)
     print(f"{count} faults")
     sys.exit(bool(count))
