@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cyclopts import Parameter
 
-from tomostain import cli
+from tomostain import cli, runs
 from tomostain._recipes import find_recipe, read_recipe, settings_of
 from tomostain.cli import COMMANDS, main
 
@@ -278,3 +278,35 @@ def test_a_file_name_that_no_encoding_knows_is_printed_as_its_bytes(tmp_path):
 def test_import_is_light():
     code = "import sys, tomostain; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_whatever_the_locale_files_are_written_and_read_as_utf_8(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from tomostain import runs\n"
+        "out = Path(sys.argv[1]) / 'page'\n"
+        "with runs.output(out, 'test', recipe={'stain': '\\u00b5'}):\n"
+        "    runs.write_text_atomically(out, 'h\\u00e9')\n"
+        "assert runs.read_record(out)['recipe'] == {'stain': '\\u00b5'}\n"
+        "assert out.read_bytes() == 'h\\u00e9'.encode()\n"
+    )
+    settings = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env={**os.environ, **settings})
+
+
+def test_a_text_with_a_name_of_no_encoding_is_written(tmp_path):
+    runs.write_text_atomically(tmp_path / "page.html", "<p>a\udcff</p>")
+    assert (tmp_path / "page.html").read_text() == "<p>a\\udcff</p>"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser reads everything")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, capsys):
+    (tmp_path / "scan").mkdir(mode=0)
+    assert main(["inspect", str(tmp_path / "scan")]) == 1
+    assert "scan" in capsys.readouterr().err
+
+
+def test_too_little_memory_for_the_libraries_is_one_sentence(tmp_path):
+    words = f"ulimit -v 60000; exec {sys.executable} -m tomostain stain a b c"
+    done = subprocess.run(["/bin/bash", "-c", words], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("tomostain stain: not enough memory (")

@@ -224,7 +224,7 @@ class Placement:
             text |= {"lattice_px": self.lattice_px, "displacement": beside.name}
         if self.confidence is not None:
             text["confidence"] = beside.name
-        path.write_text(json.dumps(text, indent=1) + "\n")
+        path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
         return path
 
     @classmethod
@@ -242,7 +242,7 @@ class Placement:
         if not path.is_file():
             raise FileNotFoundError(f"there is no placement {path}; `tomostain register` writes one")
         try:
-            text = json.loads(path.read_text())
+            text = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{path} cannot be read as a placement: {error}") from None
         if not isinstance(text, dict) or text.get("format") != "tomostain-placement":

@@ -75,7 +75,7 @@ def load_checkpoint(folder: Path, *, rank: int = 0) -> tuple[dict[str, Any], dic
     broken = ""
     for path in reversed(checkpoints(folder)):
         try:
-            about: dict[str, Any] = json.loads((path / "about.json").read_text())
+            about: dict[str, Any] = json.loads((path / "about.json").read_text(encoding="utf-8"))
             files = {name: (path / name).read_bytes() for name in ("state.safetensors", f"rank-{rank}.safetensors")}
             for name, content in files.items():
                 if hashlib.sha256(content).hexdigest() != about["files"][name]:

@@ -30,7 +30,7 @@ class Curves:
         self.path, self.columns = path, ("step", *columns)
         kept: list[dict[str, str]] = []
         if step and path.is_file():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 # a line cut short by a kill has no number in its first column, or belongs to a later step
                 kept = [
                     row for row in csv.DictReader(file) if (row["step"] or "").isdigit() and int(row["step"]) <= step
@@ -44,7 +44,7 @@ class Curves:
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Append a line."""
         row = [str(step), *(f"{values[name]:.6g}" if name in values else "" for name in self.columns[1:])]
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
             file.write(",".join(row) + "\n")
 
 

@@ -276,7 +276,7 @@ def _whole(folder: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
     path = folder / "truth.json"
     if not path.is_file():
         return None
-    truth: dict[str, Any] = json.loads(path.read_text())
+    truth: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return truth if truth.get("made_from") == made_from else None
 
 

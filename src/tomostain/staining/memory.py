@@ -186,7 +186,7 @@ def network_bytes(net: nn.Module, planes: int, shape: tuple[int, int], *, batch:
 def resident_bytes(processes: int = 1) -> int:
     """Bytes in memory now of this process, and of so many like it, which share its libraries."""
     try:
-        resident, shared = (int(pages) for pages in Path("/proc/self/statm").read_text().split()[1:3])
+        resident, shared = (int(pages) for pages in Path("/proc/self/statm").read_text(encoding="utf-8").split()[1:3])
     except OSError:
         return processes * 512 * 2**20
     return (processes * (resident - shared) + shared) * os.sysconf("SC_PAGE_SIZE")
@@ -204,11 +204,11 @@ def available_bytes() -> int:
     """Bytes that this machine (or the group of processes it confines us to) can still give us."""
     found = []
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
-        most = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        most = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
         if most != "max":
-            found.append(int(most) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+            found.append(int(most) - int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         pass
     return min(found, default=8 * GIB)

@@ -85,7 +85,7 @@ def _demo(out: Path, page: Path, recipe: DemoRecipe) -> None:
         phantom(cohort, recipe=settings)
     elif not runs.was_made_by(cohort, settings):
         raise ValueError(f"{out} holds a demo of other settings; choose another name or remove it first")
-    specimens = json.loads((cohort / "cohort.json").read_text())["specimens"]
+    specimens = json.loads((cohort / "cohort.json").read_text(encoding="utf-8"))["specimens"]
     held_out = tuple(str(specimen["name"]) for specimen in specimens[-recipe.held_out :])
     if not runs.is_complete(pairs):
         pair(cohort, pairs)

@@ -27,6 +27,6 @@ def allow(window_bytes: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, hard))
     if _STATM.exists():
-        mapped = int(_STATM.read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+        mapped = int(_STATM.read_text(encoding="utf-8").split()[0]) * os.sysconf("SC_PAGESIZE")
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES + COPIES * window_bytes, hard))
