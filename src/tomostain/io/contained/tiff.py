@@ -12,6 +12,7 @@ import tifffile
 from tomostain.images.simulated import SIMULATED
 from tomostain.io.contained import pixel_size, planes
 from tomostain.io.contained.marks import too_deep
+from tomostain.io.tiff_window import segment_shape, window_of
 
 MOST_PAGES = 256
 MOST_SEGMENT_BYTES = 2**29
@@ -77,32 +78,13 @@ class TiffSlide:
     def _read(self, page: Any, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
         """A window of one page as RGB, grey as three equal colours."""
         top, bottom, left, right = window
-        out = np.full((bottom - top, right - left, page.samplesperpixel), 255, dtype=np.uint8)
-        if _alpha(page):
-            out[..., 3] = 0
         if page.is_memmappable and not page.is_tiled and page.planarconfig == 1:
-            rows = self._tiff.filehandle.memmap_array(
-                page.dtype, (page.imagelength, page.imagewidth, page.samplesperpixel), offset=page.dataoffsets[0]
-            )
-            out[...] = rows[top:bottom, left:right]
+            shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
+            rows = self._tiff.filehandle.memmap_array(page.dtype, shape, offset=page.dataoffsets[0])
+            values = np.array(rows[top:bottom, left:right])
         else:
-            self._decode(page, out, window)
-        return np.repeat(out, 3, axis=2) if page.samplesperpixel == 1 else _opaque(out, _alpha(page))
-
-    def _decode(self, page: Any, out: npt.NDArray[np.uint8], window: tuple[int, int, int, int]) -> None:
-        wanted = _segments(page, window)
-        blocks = self._tiff.filehandle.read_segments(
-            [page.dataoffsets[i] for i in wanted], [page.databytecounts[i] for i in wanted], indices=wanted
-        )
-        tables = page.jpegtables
-        for data, index in blocks:
-            segment, at, shape = page.decode(data, index, jpegtables=tables)
-            if segment is None:
-                continue
-            if segment.dtype != np.uint8:  # the tile's own header says another depth than the page's tags
-                raise ValueError(f"it says that its colours have 8 bits, but its tiles hold {segment.dtype} values")
-            samples = slice(at[0], at[0] + 1) if page.planarconfig == 2 else slice(None)
-            _paste(out[..., samples], segment[0], (int(at[2]), int(at[3])), (int(shape[1]), int(shape[2])), window)
+            values = window_of(page, (top, bottom), (left, right), missing=255)
+        return np.repeat(values, 3, axis=2) if page.samplesperpixel == 1 else _opaque(values, _alpha(page))
 
     def _planes(self, description: str) -> list[tuple[Any, ...]] | None:
         """Pages of red, green and blue, level by level, where colours are stored as three grey planes named so."""
@@ -207,7 +189,7 @@ def _check(page: Any) -> None:
     if min(rows, columns) < 1 or int(page.imagedepth) != 1:
         raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is no image")
     _check_pieces(page)
-    height, width = _segment_shape(page)
+    height, width = segment_shape(page)
     if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
         raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
 
@@ -231,7 +213,7 @@ def _check_pieces(page: Any) -> None:
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     if page.planarconfig not in (1, 2):
         raise ValueError(f"its samples lie in the order {page.planarconfig!r}, which there is not; the file is damaged")
-    height, width = _segment_shape(page)
+    height, width = segment_shape(page)
     if min(height, width) < 1:
         raise ValueError("its tiles have no size")
     separate = samples if page.planarconfig == 2 else 1
@@ -293,39 +275,3 @@ def _downsample(full: tuple[int, int], small: tuple[int, int]) -> list[float]:
     if all(abs(n / whole - m) < 1 for n, m in zip(full, small, strict=True)):
         return [float(whole)] * 2
     return [n / m for n, m in zip(full, small, strict=True)]
-
-
-def _segment_shape(page: Any) -> tuple[int, int]:
-    if page.is_tiled:
-        return int(page.tilelength), int(page.tilewidth)
-    return min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
-
-
-def _segments(page: Any, window: tuple[int, int, int, int]) -> list[int]:
-    """Indices of the tiles or strips that a window touches."""
-    height, width = _segment_shape(page)
-    down, across = math.ceil(page.imagelength / height), math.ceil(page.imagewidth / width)
-    top, bottom, left, right = window
-    one = [
-        row * across + column
-        for row in range(top // height, min(down, -(-bottom // height)))
-        for column in range(left // width, min(across, -(-right // width)))
-    ]
-    separate = page.samplesperpixel if page.planarconfig == 2 else 1
-    return [plane * down * across + index for plane in range(separate) for index in one]
-
-
-def _paste(
-    out: npt.NDArray[np.uint8],
-    segment: npt.NDArray[np.uint8],
-    at: tuple[int, int],
-    shape: tuple[int, int],
-    window: tuple[int, int, int, int],
-) -> None:
-    top, bottom, left, right = window
-    first_row, last_row = max(at[0], top), min(at[0] + shape[0], bottom)
-    first_column, last_column = max(at[1], left), min(at[1] + shape[1], right)
-    if first_row < last_row and first_column < last_column:
-        out[first_row - top : last_row - top, first_column - left : last_column - left] = segment[
-            first_row - at[0] : last_row - at[0], first_column - at[1] : last_column - at[1]
-        ]
