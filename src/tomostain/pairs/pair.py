@@ -13,7 +13,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
-from tomostain.images.geometry import Grid, Placement, Plane
+from tomostain.images.geometry import LARGE_PLANE_PX, Grid, Placement, Plane
 from tomostain.images.image import Slide, Volume
 from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
 from tomostain.io.names import checked_name
@@ -112,6 +112,8 @@ def make_pair(
             f"{placement.slide_shape[0]} x {placement.slide_shape[1]}; use the placement of this slide"
         )
     plane = placement.plane(float(min(volume.grid.spacing_um)))
+    if plane.shape[0] * plane.shape[1] > LARGE_PLANE_PX:
+        plane = plane.within(volume.grid)
     ct = plane_of(volume, plane, planes=planes)
     stain, covered = slide_on_plane(slide, placement, plane)
     inside = np.asarray(np.isfinite(ct).all(axis=0))
