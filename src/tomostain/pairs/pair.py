@@ -127,6 +127,9 @@ def make_pair(
     notes: dict[str, Any] = {"slide": list(slide.about["notes"])} if slide.about.get("notes") else {}
     if placement.expected_tre_um is not None:
         notes["expected_tre_um"] = placement.expected_tre_um
+    notes |= {key: placement.notes[key] for key in ("probability", "check") if key in placement.notes}
+    notes["volume"] = {"shape": volume.grid.shape, "spacing_um": volume.grid.spacing_um}
+    notes["volume"]["origin_um"] = volume.grid.origin_um
     return Pair(
         ct=np.where(np.isfinite(ct), ct, np.float32(np.median(ct[:, mask]) if mask.any() else 0.0)),
         stain=stain,
