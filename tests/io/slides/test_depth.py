@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 from PIL import Image
@@ -249,6 +250,20 @@ def test_a_grey_section_in_any_format_is_read_as_equal_colours_and_said(tmp_path
     assert read_slide(tmp_path / "s.mha").pixel_um == read_slide(tmp_path / "s.nrrd").pixel_um == (2.0, 2.0)
     with pytest.raises(ValueError, match=r"s\.npy does not state a pixel size .*--slide-um"):
         read_slide(tmp_path / "s.npy")
+
+
+@pytest.mark.parametrize(
+    ("uid", "slide"), [("1.2.840.10008.5.1.4.1.1.77.1.6", True), ("1.2.840.10008.5.1.4.1.1.2", False)]
+)
+def test_a_dicom_file_is_a_slide_if_it_is_whole_slide_microscopy(tmp_path, uid, slide):
+    ds = pydicom.Dataset()
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID = uid, "1.2.3"
+    ds.save_as(tmp_path / "s.dcm", enforce_file_format=True)
+    assert is_slide(tmp_path / "s.dcm") is slide
+    (tmp_path / "s.dcm").write_bytes(b"broken")
+    assert not is_slide(tmp_path / "s.dcm")
 
 
 def test_a_volume_is_no_slide_and_deep_grey_is_not_scaled(tmp_path):

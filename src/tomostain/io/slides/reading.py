@@ -20,6 +20,7 @@ from tomostain.io.contained.pixel_size import Statement, screen_dpi
 from tomostain.io.slides.sections import SectionColours, is_volume_format, read_section
 from tomostain.io.units import PLAUSIBLE_PIXEL_UM, is_length
 from tomostain.io.volumes import READERS
+from tomostain.io.volumes.dicom_header import is_microscopy
 
 SUFFIXES: Mapping[str, str] = MappingProxyType(
     dict.fromkeys((".tif", ".tiff", ".svs", ".btf", ".tf8"), "tiff")
@@ -61,7 +62,7 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
         The format needs an optional package; the message holds the command that installs it.
     """
     path = Path(path)
-    if is_volume_format(path):
+    if is_volume_format(path) and not is_slide(path):
         return _section(path, pixel_um)
     if not path.is_file():
         raise FileNotFoundError(f"there is no slide {path}")
@@ -97,8 +98,10 @@ def is_slide(path: Path) -> bool:
         return False
     if not any(path.name.lower().endswith(ending) for ending in READERS):
         return True
+    if kind != "tiff":
+        return is_microscopy(path)
     try:
-        return bool(look("tiff kind" if kind == "tiff" else kind, str(path)).get("slide", True))
+        return bool(look("tiff kind", str(path))["slide"])
     except DecodeError:
         return False
 
