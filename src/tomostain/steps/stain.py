@@ -218,9 +218,9 @@ def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
     in_plane = [edge for i, edge in enumerate(ct.grid.spacing_um) if i != through]
     if max(abs(edge / model.um_per_px - 1) for edge in in_plane) > SCALE_TOLERANCE:
         raise ValueError(
-            f"the planes of {ct.name} across {axis} have pixels of {in_plane[0]:g} x {in_plane[1]:g} um, the stainer "
-            f"was trained on {model.um_per_px:g} um; resample the volume, or pass --any-scale to accept colours that have "
-            "not been tested"
+            f"the planes of {ct.name} across {axis} have pixels of {in_plane[0]:g} x {in_plane[1]:g} um, "
+            f"the stainer was trained on {model.um_per_px:g} um; resample the volume, or pass "
+            "--any-scale to accept colours that have not been tested"
         )
     if abs(apart / model.um_per_px - 1) <= SCALE_TOLERANCE:
         return
