@@ -294,9 +294,9 @@ class Placement:
             text["window_px"] = [list(edge) for edge in self.window_px]
         beside = path.with_suffix(".npz")
         fields = {"displacement_um": self.displacement_um, "confidence": self.confidence}
-        given = {name: values.astype(np.float32) for name, values in fields.items() if values is not None}
-        if given:
-            np.savez_compressed(beside, **given)  # type: ignore[arg-type]
+        stored = {name: values.astype(np.float32) for name, values in fields.items() if values is not None}
+        if stored:
+            np.savez_compressed(beside, **stored)  # type: ignore[arg-type]
         if self.displacement_um is not None:
             text |= {"lattice_px": self.lattice_px, "displacement": beside.name}
         if self.confidence is not None:

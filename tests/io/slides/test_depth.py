@@ -50,7 +50,7 @@ def test_a_sixteen_bit_tiff_is_not_made_eight_bits_by_the_picture_reader(tmp_pat
 
 def test_pictures_that_pillow_would_make_eight_bits_of_are_refused(tmp_path):
     (tmp_path / "s.png").write_bytes(b"P6 2 1 65535\n" + np.full((1, 2, 3), 4080, ">u2").tobytes())
-    with pytest.raises(ValueError, match=r"s\.png cannot be read as a slide: it is no PNG, JPEG or BMP"):
+    with pytest.raises(ValueError, match=r"s\.png cannot be read as a slide: it is not a PNG, JPEG or BMP"):
         read_slide(tmp_path / "s.png", pixel_um=1.0)
     twelve = tmp_path / "s.jpg"
     Image.new("RGB", (8, 8)).save(twelve)
@@ -248,7 +248,7 @@ def test_a_grey_section_in_any_format_is_read_as_equal_colours_and_said(tmp_path
         np.testing.assert_array_equal(read_picture(tmp_path / name)[..., 2], values)
         np.testing.assert_array_equal(read_mask(tmp_path / name) > 0, values > 0)
     assert read_slide(tmp_path / "s.mha").pixel_um == read_slide(tmp_path / "s.nrrd").pixel_um == (2.0, 2.0)
-    with pytest.raises(ValueError, match=r"s\.npy does not state a pixel size .*--slide-um"):
+    with pytest.raises(ValueError, match=r"s\.npy does not state a plausible pixel size.*--slide-um"):
         read_slide(tmp_path / "s.npy")
 
 

@@ -11,7 +11,7 @@ from tomostain.io.ome_xml import named, pages_along, root_of
 _NAMES = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 _COLOURS: dict[int | None, int] = {0xFF0000: 0, 0x00FF00: 1, 0x0000FF: 2}
 _FLUORESCENCE = ("Fluor", "EmissionWavelength", "ExcitationWavelength")
-"""What an OME channel says of itself that no plane of a brightfield image has."""
+"""Attributes of an OME channel that no plane of a brightfield image has."""
 
 
 def ome_planes(xml: str) -> tuple[int, int, int] | None:
@@ -50,7 +50,7 @@ def imagej_planes(about: dict[str, Any] | None) -> tuple[int, int, int] | None:
 
 
 def has_three_planes(xml: str) -> bool:
-    """Whether an OME-XML describes one image of three channels and nothing more: colours, as far as can be told."""
+    """Whether an OME-XML describes one image of three channels and nothing more: probably colours."""
     pixels = _only_pixels(xml)
     return pixels is not None and [pixels.get(f"Size{axis}", "1") for axis in "ZCT"] == ["1", "3", "1"]
 
@@ -64,7 +64,7 @@ def _only_pixels(xml: str) -> Any:
 
 
 def _colour(name: str) -> int | None:
-    """Which of the three a name says, where it says one: ``Red``, ``B``, ``Channel:0:1 green``."""
+    """Which of the three a name means, if it names one: ``Red``, ``B``, ``Channel:0:1 green``."""
     found = {_NAMES[word] for word in re.split(r"[\W_\d]+", name.lower()) if word in _NAMES}
     return found.pop() if len(found) == 1 else None
 

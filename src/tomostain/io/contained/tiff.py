@@ -174,7 +174,7 @@ def _maker(page: Any, description: str) -> str | None:
 
 
 def _check(page: Any) -> None:
-    """Refuse what is not 8-bit RGB or grey, and sizes that the file's own tables do not bear out."""
+    """Refuse what is not 8-bit RGB or grey, and sizes that do not match the file's own tables."""
     _check_tags(page)
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     bits = int(np.max(page.bitspersample))
@@ -187,11 +187,11 @@ def _check(page: Any) -> None:
     if samples not in ((1,) if page.photometric == _GREY else (3, 4)):
         raise ValueError(f"it has {samples} samples a pixel; a slide has three colours")
     if min(rows, columns) < 1 or int(page.imagedepth) != 1:
-        raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is no image")
+        raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is not an image")
     _check_pieces(page)
     height, width = segment_shape(page)
     if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
-        raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
+        raise ValueError("it is compressed as one block too large to be read in part; save it tiled")
 
 
 def _check_tags(page: Any) -> None:
@@ -209,13 +209,15 @@ def _check_tags(page: Any) -> None:
 
 
 def _check_pieces(page: Any) -> None:
-    """Refuse a size that the tables of tiles or strips do not bear out, and pieces beyond the file's end."""
+    """Refuse a size that does not match the tables of tiles or strips, and pieces beyond the file's end."""
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     if page.planarconfig not in (1, 2):
-        raise ValueError(f"its samples lie in the order {page.planarconfig!r}, which there is not; the file is damaged")
+        raise ValueError(
+            f"its samples lie in the order {page.planarconfig!r}, which does not exist; the file is damaged"
+        )
     height, width = segment_shape(page)
     if min(height, width) < 1:
-        raise ValueError("its tiles have no size")
+        raise ValueError("its tiles have size zero")
     separate = samples if page.planarconfig == 2 else 1
     expected = separate * math.ceil(rows / height) * math.ceil(columns / width)
     # tifffile cuts its lists to what the size takes
@@ -224,10 +226,12 @@ def _check_pieces(page: Any) -> None:
     }
     if listed != {expected}:
         found = max(listed - {expected})
-        raise ValueError(f"it says it is {rows} x {columns} px but lists {found} pieces where that takes {expected}")
+        raise ValueError(
+            f"it states a size of {rows} x {columns} px but lists {found} tiles or strips where {expected} are needed"
+        )
     ends = np.asarray(page.dataoffsets, dtype=np.float64) + np.asarray(page.databytecounts, dtype=np.float64)
     if ends.max(initial=0) > page.parent.filehandle.size:
-        raise ValueError("it ends before its pixels do")
+        raise ValueError("it is cut off: it ends before its pixels do; copy it again")
 
 
 def _statements(page: Any, tiff: Any, description: str) -> list[pixel_size.Statement | None]:

@@ -113,7 +113,7 @@ def _tiles(level: LazyArray, coarser: npt.NDArray[Any] | None) -> Iterator[npt.N
 
 
 def _spare(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    """Room for the next level: in memory, or in a file that vanishes where it is large."""
+    """An array for the next level: in memory, or in a temporary file if it is large."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= _IN_MEMORY_BYTES:
         return np.empty(shape, dtype=dtype)
