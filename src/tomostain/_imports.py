@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -31,7 +33,13 @@ def pick(name: str, table: Mapping[str, Any], *, trust: bool = True) -> Any:
     if not attribute:
         raise ValueError(f"{name!r} is not known here; {nearest(name, table)}")
     if not trust:
-        raise ValueError(f"{name!r} would import code of its own; pass trust=True if you trust where it comes from")
+        raise ValueError(
+            f"{name!r} is code from outside tomostain, which would be run; pass --trust (in Python trust=True) if you "
+            "trust where it comes from"
+        )
+    here = os.getcwd()
+    if here not in sys.path:  # a module in the working directory is found too, after all others
+        sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

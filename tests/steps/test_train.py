@@ -54,6 +54,18 @@ def test_training_writes_a_stainer_its_baselines_and_its_record(folder, tmp_path
     assert "checkpoint" not in names
 
 
+def test_specimens_in_other_units_are_refused_by_name_and_both_ranges(folder, tmp_path):
+    for index, specimen in enumerate(("S3", "S3"), start=4):
+        pair = pair_of(specimen, index)
+        save_pair(replace(pair, ct=pair.ct * 100), folder / f"{index}.pair.zarr")
+    with pytest.raises(ValueError, match=r"do not overlap with those of S0, S1, S2 \(-0\.\d+ to 1\.\d+\): S3 \(-\d+"):
+        train(folder, tmp_path / "stainer", recipe=TINY)
+    assert not (tmp_path / "stainer").exists()
+    with pytest.warns(UserWarning, match="do not overlap"):
+        out = train(folder, tmp_path / "stainer", recipe=replace(TINY, any_values=True, steps=1))
+    assert sorted(Stainer.load(out).grey_values) == ["S0", "S1", "S2", "S3"]
+
+
 def test_a_fold_holds_out_whole_specimens(folder, tmp_path):
     held = []
     for fold in range(3):
@@ -67,7 +79,7 @@ def test_a_fold_holds_out_whole_specimens(folder, tmp_path):
 def test_the_held_out_specimen_never_reaches_the_weights(folder, tmp_path):
     recipe = replace(TINY, hold_out=("S2",), validate_every=2)
     train(folder, tmp_path / "one", recipe=recipe)
-    save_pair(replace(pair_of("S2", 3), ct=pair_of("S2", 99).ct * 5), folder / "3.pair.zarr")
+    save_pair(replace(pair_of("S2", 3), ct=pair_of("S2", 99).ct), folder / "3.pair.zarr")
     train(folder, tmp_path / "two", recipe=recipe)
     for name in ("weights.safetensors", "stainer.json", "baselines.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

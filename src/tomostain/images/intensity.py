@@ -72,7 +72,7 @@ def intensities(volume: Volume) -> Intensities:
     range, and their peaks found by prominence. Planes too large for the sample are read as a band of rows across
     the middle, so that the air on both sides is in it.
     """
-    return describe(_sample(volume), units=volume.about.get("units"))
+    return describe(sample_of(volume), units=volume.about.get("units"))
 
 
 def describe(values: npt.NDArray[Any], *, units: str | None = None) -> Intensities:
@@ -97,7 +97,8 @@ def sparkline(counts: npt.NDArray[Any], *, width: int = 64) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[mark] for mark in marks)
 
 
-def _sample(volume: Volume) -> npt.NDArray[Any]:
+def sample_of(volume: Volume) -> npt.NDArray[Any]:
+    """At most ``SAMPLE_VOXELS`` voxels of evenly spaced planes, (n,); of planes too large a band across the middle."""
     depth, rows, columns = volume.shape[:3]
     planes = np.unique(((np.arange(SAMPLE_PLANES) + 0.5) * depth / SAMPLE_PLANES).astype(int).clip(0, depth - 1))
     band = max(1, min(rows, SAMPLE_VOXELS // (len(planes) * columns)))

@@ -16,7 +16,8 @@ class Method:
 
     ``there_and_back`` adds the stain -> CT generator (and, where ``adversarial_ct`` weighs anything, its critic);
     ``paired`` False draws CT and stain from unrelated places; ``conditional`` shows the stain critic the CT as well;
-    ``pooled`` shows the critics older painted images again.
+    ``pooled`` shows the critics older painted images again; ``toned`` begins at the colour table (``nets.Toned``)
+    unless a recipe says otherwise.
     """
 
     weights: Mapping[str, float]
@@ -24,6 +25,7 @@ class Method:
     paired: bool = True
     conditional: bool = False
     pooled: bool = True
+    toned: bool = False
 
     def losses(self) -> dict[str, tuple[float, Loss]]:
         """All losses that weigh anything: name -> (weight, function).
@@ -83,7 +85,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                     "structure": 1.0,
                     "texture": 30.0,
                 }
-            )
+            ),
+            toned=True,
         ),
     }
 )

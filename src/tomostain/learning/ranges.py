@@ -30,6 +30,9 @@ class CTRange:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"a CT range needs two finite values, low < high; this one is {self.low} .. {self.high}")
+        for seen in (self.seen_low, self.seen_high):
+            if seen is not None and not np.isfinite(seen):
+                raise ValueError(f"the extremes of a CT range must be finite, got {seen}")
 
     def to_unit(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """CT values of any type -> unit values, float32, same shape."""

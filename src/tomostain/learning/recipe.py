@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal
 
+import yaml
 from cyclopts import Parameter
 
 from tomostain._imports import pick
@@ -14,7 +15,16 @@ from tomostain.learning.methods import METHODS, Method
 from tomostain.learning.nets import NetSpec, Norm, Up
 
 _PASSING = frozenset(
-    {"resume", "checkpoint_minutes", "checkpoint_every", "workers", "device", "sample_every", "validate_every"}
+    {
+        "resume",
+        "checkpoint_minutes",
+        "checkpoint_every",
+        "workers",
+        "device",
+        "sample_every",
+        "validate_every",
+        "any_values",
+    }
 )
 """Settings that do not change what is learnt, so that a training may be resumed with others."""
 
@@ -44,16 +54,21 @@ class TrainRecipe:
     """Residual blocks of a resnet (each sees 8 px further) or levels of a unet."""
     norm: Norm = "batch"
     """Normalisation: pixel, batch and none leave tiles equal to the whole plane; instance, the classical, does not."""
-    tone: bool = True
-    """Begin at the colour table and learn what context changes of it; only where pairs are used as pairs."""
+    tone: bool | None = None
+    """Begin at the colour table and learn what context changes of it; default: paired_cyclegan does, the classical
+    methods do not."""
     up: Up = "resize"
     """Enlargement: resize (tile-exact, no checkerboard) or transposed (classical)."""
+    net_args: tuple[str, ...] = ()
+    """Further arguments of the generator, each name=value: skips=false; of your own class, all that it takes."""
     critic: str = "patchgan"
     """Discriminator: patchgan, or package.module:Class of your own."""
     critic_width: Annotated[int, Within(1, 4096)] = 64
     """Channels of the discriminator's first layer."""
     critic_depth: Annotated[int, Within(1, 16)] = 3
     """Strided layers of the discriminator: 3 judges 70 px patches, 2 judges 34 px."""
+    critic_args: tuple[str, ...] = ()
+    """Further arguments of the discriminator, each name=value."""
 
     weights: tuple[str, ...] = ()
     """Changes to the method's loss weights, each name=number: paired=50 structure=0 my_module:my_loss=2."""
@@ -81,6 +96,9 @@ class TrainRecipe:
     """CT values that become -1 and 1, instead of percentiles."""
     ct_units: str = ""
     """Units of the CT values, such as 1/cm; a label that travels with the stainer."""
+
+    any_values: bool = False
+    """Train on specimens whose CT grey values do not overlap; they are refused otherwise."""
 
     augment: bool = True
     """Vary the patches on the fly; each variation has its strength below."""
@@ -156,18 +174,23 @@ class TrainRecipe:
         return method.reweighted(self.weights)
 
     def generator(self) -> NetSpec:
-        """The generator's name and arguments; of one's own only its name, since its arguments are not known here."""
+        """The generator's name and arguments; a class of one's own gets ``net_args`` and no others."""
+        more = _arguments("net_args", self.net_args)
         if ":" in self.net:
-            return NetSpec(self.net)
-        toned = self.tone and self.chosen_method().paired
+            return NetSpec(self.net, more)
+        method = self.chosen_method()
+        if self.tone and not method.paired:
+            raise ValueError(f"tone needs the pairs, which {self.method} does not use as pairs; leave it out")
+        toned = method.toned if self.tone is None else self.tone
         sizes = {"width": self.width, "depth": self.depth, "norm": self.norm, "up": self.up}
-        return NetSpec(self.net, {**sizes, "tone": toned})
+        return NetSpec(self.net, {**sizes, "tone": toned, **more})
 
     def discriminator(self) -> NetSpec:
         """The discriminator's name and arguments."""
+        more = _arguments("critic_args", self.critic_args)
         if ":" in self.critic:
-            return NetSpec(self.critic)
-        return NetSpec(self.critic, {"width": self.critic_width, "depth": self.critic_depth})
+            return NetSpec(self.critic, more)
+        return NetSpec(self.critic, {"width": self.critic_width, "depth": self.critic_depth, **more})
 
     def augmentation(self) -> Augment:
         """How patches are varied."""
@@ -178,6 +201,27 @@ class TrainRecipe:
     def lasting(self) -> dict[str, Any]:
         """The settings that decide what is learnt, as plain values."""
         return {name: value for name, value in asdict(self).items() if name not in _PASSING}
+
+
+def _arguments(setting: str, words: tuple[str, ...]) -> dict[str, Any]:
+    """``("width=8", "skips=false")`` -> ``{"width": 8, "skips": False}``; values are read as YAML reads them.
+
+    Raises
+    ------
+    ValueError
+        A word is not name=value, or its value is not a number, a text, true, false or null.
+    """
+    arguments = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = []
+        if not (name.isidentifier() and equals and (value is None or isinstance(value, str | int | float | bool))):
+            raise ValueError(f"{word!r} in {setting} is not name=value, such as width=8 or skips=false")
+        arguments[name] = value
+    return arguments
 
 
 SMALL = TrainRecipe(

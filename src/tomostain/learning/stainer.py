@@ -20,9 +20,10 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
+from tomostain.images.grey_values import GreyValues, check_values
 from tomostain.images.tiling import tiles
 from tomostain.io.units import PLAUSIBLE_VOXEL_UM, is_length
-from tomostain.learning.nets import NetSpec, build_generator
+from tomostain.learning.nets import GENERATORS, NetSpec, build_generator
 from tomostain.learning.nets.steady import SteadyConvolutions
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.pairs.recipe import MOST_PLANES
@@ -51,6 +52,8 @@ class Stainer:
     history: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     """Of its description, which holds that of its weights, as they were loaded; empty for one that was not loaded."""
+    grey_values: Mapping[str, GreyValues] = field(default_factory=dict)
+    """Grey values of each specimen that it was trained on."""
 
     @property
     def simulated(self) -> str | None:
@@ -109,10 +112,6 @@ class Stainer:
             painted[part.core] = self.paint_rgb(slab[(slice(None), *part.outer)])[part.inner]
         return painted
 
-    def taken_px(self, side: int) -> int:
-        """The length of a tile's side as the net takes it: a multiple of its stride, and at least four of them."""
-        return max(-(-side // self.stride_px), _SMALLEST_STRIDES) * self.stride_px
-
     def prepared(self, ct: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
         """What the net is given for CT values (..., planes, y, x): unit values, float32, of lengths the net can take.
 
@@ -125,7 +124,8 @@ class Stainer:
         """
         if not np.isfinite(ct).all():
             raise ValueError("the CT has NaN or infinite values here; mask or mend them before staining")
-        fill = [(0, self.taken_px(side) - side) for side in ct.shape[-2:]]
+        stride = self.stride_px
+        fill = [(0, max(-side % stride, _SMALLEST_STRIDES * stride - side)) for side in ct.shape[-2:]]
         values = np.pad(ct, [(0, 0)] * (ct.ndim - 2) + fill, mode="edge") if np.any(fill) else ct
         return self.ct_range.to_unit(values)
 
@@ -159,11 +159,24 @@ class Stainer:
         """The share of CT values that no training pixel had; there the stainer guesses."""
         return self.ct_range.outside(ct)
 
+    def check_values(self, new: GreyValues | None, name: str, *, any_values: bool = False) -> None:
+        """Refuse a CT of other grey values than the stainer was trained on, or warn of it, before it is stained.
+
+        Raises
+        ------
+        ValueError
+            They are certainly others, and ``any_values`` is false.
+        """
+        check_values(self.grey_values, new, name, any_values=any_values)
+
     def save(self, folder: Path) -> Path:
         """Write ``weights.safetensors`` and, last, ``stainer.json`` into a folder; returns the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = tensors_to_bytes({name: t.detach().cpu().contiguous() for name, t in self.net.state_dict().items()})
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.net.state_dict().items()}
+        if fault := _not_finite(tensors):
+            raise ValueError(f"{folder} is not written: {fault}; train again with a lower learning rate (lr)")
+        weights = tensors_to_bytes(tensors)
         (folder / "weights.safetensors").write_bytes(weights)
         text = {
             "format": FORMAT,
@@ -179,6 +192,7 @@ class Stainer:
             "rgb_range": "uint8 sRGB; 0 is -1, 255 is 1",
             "weights": {"file": "weights.safetensors", "sha256": hashlib.sha256(weights).hexdigest()},
             "history": dict(self.history),
+            "grey_values": {name: values.to_json() for name, values in self.grey_values.items()},
         }
         write_text_atomically(folder / "stainer.json", json.dumps(text, indent=1) + "\n")
         return folder
@@ -213,25 +227,43 @@ class Stainer:
             stain, um_per_px = about["stain"], float(about["um_per_px"])
             if not is_length(um_per_px, within=PLAUSIBLE_VOXEL_UM) or not 1 <= planes <= MOST_PLANES:
                 raise ValueError(f"it says {planes} planes and {um_per_px:g} um per pixel, which cannot be")
+            if not stain.isprintable() or len(stain) > 120:
+                raise ValueError(f"its stain is {stain[:40]!r}")
             digest, history = str(about["weights"]["sha256"]), dict(about["history"])
+            grey_values = {
+                str(name): GreyValues.from_json(values) for name, values in dict(about.get("grey_values", {})).items()
+            }
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{about_path} cannot be read as a stainer ({_plain(error)}); train again") from None
         raw = weights_path.read_bytes()
         if hashlib.sha256(raw).hexdigest() != digest:
             raise ValueError(f"{weights_path} is truncated or altered: its SHA-256 is not the one in stainer.json")
         try:
-            with torch.device("meta"):
+            # a network of the package is built without memory; one from elsewhere may keep tensors that are not weights
+            with torch.device("meta" if spec.name in GENERATORS else "cpu"):
                 net = build_generator(spec, planes, 3, trust=trust)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{about_path} cannot be read as a stainer: {_plain(error)}") from None
         try:
-            net.load_state_dict(tensors_from_bytes(raw), strict=True, assign=True)
+            tensors = tensors_from_bytes(raw)
+            if fault := _not_finite(tensors):
+                raise ValueError(f"{weights_path} cannot be used: {fault}; train again")
+            net.load_state_dict(tensors, strict=True, assign=True)
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(
                 f"{weights_path} does not hold the weights of this version's {spec.name} ({_plain(error)}); train again"
             ) from None
         net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(net, spec, ct_range, stain, um_per_px, planes, history, hashlib.sha256(text).hexdigest())
+        digest = hashlib.sha256(text).hexdigest()
+        return cls(net, spec, ct_range, stain, um_per_px, planes, history, digest, grey_values)
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """What is wrong with weights that no picture can be painted with, "" if nothing."""
+    wrong = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if not wrong:
+        return ""
+    return f"{len(wrong)} of its {len(tensors)} weight tensors hold NaN or infinite values (first: {wrong[0]})"
 
 
 def _refuse_giants(spec: NetSpec) -> None:

@@ -34,7 +34,7 @@ from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
 from tomostain.learning.state import CRITICS, GENERATORS, State
-from tomostain.pairs.pair import Pair
+from tomostain.pairs.pair import Pair, grey_values_by_specimen
 from tomostain.pairs.splits import specimens_of
 from tomostain.scoring.baselines import fit_baselines
 from tomostain.scoring.metrics import psnr, ssim
@@ -310,6 +310,7 @@ def _stainer(
         um_per_px=float(pairs[0].grid.spacing_um[0]),
         planes=len(pairs[0].ct),
         history=history,
+        grey_values=grey_values_by_specimen(pairs),
     )
 
 

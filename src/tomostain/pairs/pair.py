@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
-from tomostain.images.geometry import LARGE_PLANE_PX, Grid, Placement, Plane
+from tomostain.images.geometry import Grid, Placement, Plane
+from tomostain.images.grey_values import GreyValues
 from tomostain.images.image import Slide, Volume
 from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
 from tomostain.io.names import checked_name
@@ -76,6 +78,11 @@ class Pair:
         """What losses and metrics weigh each pixel with: mask x confidence, (y, x) float32."""
         return self.mask * self.confidence
 
+    @cached_property
+    def grey_values(self) -> GreyValues | None:
+        """How the CT's values are distributed where the pair counts; None where they are all the same."""
+        return GreyValues.of(self.central_ct[self.weight > 0])
+
     @property
     def central_ct(self) -> npt.NDArray[np.float32]:
         """The CT plane that the stain lies in: (y, x) float32."""
@@ -112,8 +119,6 @@ def make_pair(
             f"{placement.slide_shape[0]} x {placement.slide_shape[1]}; use the placement of this slide"
         )
     plane = placement.plane(float(min(volume.grid.spacing_um)))
-    if plane.shape[0] * plane.shape[1] > LARGE_PLANE_PX:
-        plane = plane.within(volume.grid)
     ct = plane_of(volume, plane, planes=planes)
     stain, covered = slide_on_plane(slide, placement, plane)
     inside = np.asarray(np.isfinite(ct).all(axis=0))
@@ -127,9 +132,6 @@ def make_pair(
     notes: dict[str, Any] = {"slide": list(slide.about["notes"])} if slide.about.get("notes") else {}
     if placement.expected_tre_um is not None:
         notes["expected_tre_um"] = placement.expected_tre_um
-    notes |= {key: placement.notes[key] for key in ("probability", "check") if key in placement.notes}
-    notes["volume"] = {"shape": volume.grid.shape, "spacing_um": volume.grid.spacing_um}
-    notes["volume"]["origin_um"] = volume.grid.origin_um
     return Pair(
         ct=np.where(np.isfinite(ct), ct, np.float32(np.median(ct[:, mask]) if mask.any() else 0.0)),
         stain=stain,
@@ -173,10 +175,37 @@ def save_pair(pair: Pair, path: Path) -> Path:
             "notes": json.loads(json.dumps(dict(pair.notes))),
             "simulated": list(pair.simulated),
             "arrays": list(arrays),
+            "grey_values": pair.grey_values.to_json() if pair.grey_values else None,
             "every_chunk": True,
         }
     )
     return Path(path)
+
+
+def grey_values_by_specimen(pairs: Iterable[Pair]) -> dict[str, GreyValues]:
+    """The grey values of each specimen, its pairs together."""
+    parts: dict[str, list[GreyValues]] = {}
+    for pair in pairs:
+        if pair.grey_values is not None:
+            parts.setdefault(pair.specimen, []).append(pair.grey_values)
+    return {name: GreyValues.pooled(values) for name, values in sorted(parts.items())}
+
+
+def grey_values_in(paths: Iterable[Path]) -> dict[str, GreyValues]:
+    """The same of saved pairs, whose images are not read; pairs that do not say it are left out.
+
+    Raises
+    ------
+    ValueError
+        What a pair says is damaged.
+    """
+    parts: dict[str, list[GreyValues]] = {}
+    for path in paths:
+        with reported(Path(path).name, "a pair"):
+            about = attributes_of(path)
+            if about.get("grey_values"):
+                parts.setdefault(str(about["specimen"]), []).append(GreyValues.from_json(about["grey_values"]))
+    return {name: GreyValues.pooled(values) for name, values in sorted(parts.items())}
 
 
 def load_pair(path: Path) -> Pair:

@@ -157,6 +157,8 @@ def load_baselines(folder: Path) -> dict[str, Baseline]:
         red, green, blue = (float(c) for c in text[MEAN_COLOUR]["colour"])
         if knots.ndim != 1 or colours.shape != (len(knots), 3) or not (np.diff(knots) > 0).all():
             raise ValueError("intensities do not rise or colours do not match them")
+        if not (np.isfinite(knots).all() and np.isfinite(colours).all() and np.isfinite([red, green, blue]).all()):
+            raise ValueError("a value is NaN or infinite")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); train the stainer again") from None
     return {COLOUR_TABLE: ColourTable(knots, colours), MEAN_COLOUR: MeanColour((red, green, blue))}

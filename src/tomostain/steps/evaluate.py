@@ -15,7 +15,7 @@ from tomostain import runs
 from tomostain._imports import pick
 from tomostain._settings import SHARE, check_numbers
 from tomostain.learning.stainer import Stainer
-from tomostain.pairs.pair import pairs_in
+from tomostain.pairs.pair import grey_values_by_specimen, load_pair, pairs_in
 from tomostain.scoring.baselines import load_baselines
 from tomostain.scoring.judging import Metric, held_out_pairs, judge
 from tomostain.scoring.lpips import Lpips
@@ -39,6 +39,10 @@ class EvaluateRecipe:
     """Score pairs of specimens that the stainer was trained on too. Such scores say nothing about new specimens."""
     out_of_range: Annotated[float, SHARE] = 0.01
     """Share of a pair's CT values beyond those met in training, above which a warning is given."""
+    any_values: bool = False
+    """Score pairs whose CT grey values are not those that the stainer was trained on; they are refused otherwise."""
+    trust: bool = False
+    """Run a network from outside tomostain (package.module:Class), which the stainer names; only if you trust it."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -79,10 +83,12 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
     """
     stainer, pairs, out = Path(stainer), Path(pairs), Path(out)
     with runs.output(out, "evaluate", recipe=recipe, inputs=[stainer, pairs]) as made:
-        model = Stainer.load(stainer)
+        model = Stainer.load(stainer, trust=recipe.trust)
         metrics = {name: _metric(name, recipe) for name in recipe.metrics}
         allowed = recipe.allow_training_specimens
         files, left_out = held_out_pairs(pairs_in(pairs), model, allow_training_specimens=allowed)
+        for specimen, values in grey_values_by_specimen(map(load_pair, files)).items():
+            model.check_values(values, f"specimen {specimen}", any_values=recipe.any_values)
         evaluation = judge(
             files,
             model,

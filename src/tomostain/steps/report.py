@@ -37,6 +37,8 @@ class ReportRecipe:
     """Worst regions shown enlarged."""
     out_of_range: Annotated[float, SHARE] = 0.01
     """Share of a section's CT values beyond those met in training, above which the report warns."""
+    trust: bool = False
+    """Run a network from outside tomostain (package.module:Class), which the stainer names; only if you trust it."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -98,7 +100,7 @@ def _report(
     records = {"Training": runs.read_record(stainer), "Evaluation": runs.read_record(evaluation)}
     if stained is not None:
         records[_STAINING] = runs.read_record(stained)
-    model, judged = Stainer.load(stainer), Evaluation.load(evaluation)
+    model, judged = Stainer.load(stainer, trust=recipe.trust), Evaluation.load(evaluation)
     names = ranked_pairs(judged, recipe.cases)
     cases = load_cases(names, pairs_in(pairs), evaluation, list(judged.summary["methods"]))
     content = report_content(

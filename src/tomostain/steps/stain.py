@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy.typing as npt
 from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain._settings import VOXELS, Within, check_numbers
 from tomostain.images.checking import check_ct
+from tomostain.images.grey_values import GreyValues
 from tomostain.images.image import Volume
+from tomostain.images.intensity import sample_of
 from tomostain.inference.backends import BACKENDS
 from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
@@ -28,6 +31,8 @@ from tomostain.staining.prepare import Options, Settings, identity, predictors_o
 from tomostain.staining.run import Run, begin, go_on, journal_path
 from tomostain.staining.work import Work
 
+_WORTH_SAYING = 0.01
+"""Share of voxels outside the training's grey values from which on it is said."""
 SCALE_TOLERANCE = 0.05
 """Share by which the volume's voxel size may differ from the one the stainer was trained on."""
 
@@ -39,6 +44,8 @@ class StainRecipe:
 
     tile_px: Annotated[tuple[int, int] | None, Within(1, 2**20)] = None
     """Piece of a plane (rows, columns) in the network at once; default: what the memory allows. Changes no voxel."""
+    any_values: bool = False
+    """Stain a volume whose grey values are not those that the stainer was trained on; the colours are then a guess."""
     any_scale: bool = False
     """Stain a volume whose voxel size is not the one the stainer was trained on; the colours are then a guess."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -57,6 +64,8 @@ class StainRecipe:
     """How the network is run (docs/staining.md); auto: the fastest that keeps to the fp32 result."""
     skip_background: bool = False
     """Do not paint air and empty resin through the network; the output says what was skipped."""
+    trust: bool = False
+    """Run a network from outside tomostain (package.module:Class), which the stainer names; only if you trust it."""
     cluster: str | None = None
     """Dask workers: local:N, tcp://scheduler:8786, or a slurm.yaml (docs/staining.md)."""
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
@@ -115,10 +124,17 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
 def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) -> None:
     """Write the stained volume."""
     out = made.path
-    model = Stainer.load(stainer)
+    model = Stainer.load(stainer, trust=recipe.trust)
     ct = check_ct(read_volume(volume, **vars(recipe.reading)))
-    if not recipe.any_scale:
-        check_scale(model, ct, recipe.axis)
+    worst = max(abs(edge / model.um_per_px - 1) for edge in ct.grid.spacing_um)
+    if worst > SCALE_TOLERANCE and not recipe.any_scale:
+        raise ValueError(
+            f"{ct.name} has voxels of {ct.grid.spacing_um} um but the stainer learnt at {model.um_per_px:g} um; "
+            "resample the volume, or pass --any-scale if you accept colours that nothing vouches for"
+        )
+    values = sample_of(ct)
+    model.check_values(GreyValues.of(values), ct.name, any_values=recipe.any_values)
+    _warn_out_of_range(model, values, ct.name)
     if not model.tile_exact:
         warnings.warn("this stainer is not tile-exact (its normalisation sees the tile): expect seams", stacklevel=2)
     model = model.on(recipe.device)
@@ -150,7 +166,7 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
     with Run(settled.plan, writer, journal) as run:
         if recipe.cluster:
             device, threads = model.device.type, threads_of(recipe.cluster)
-            job = Job(work, Path(stainer), model.sha256, settled.backend, device, threads)
+            job = Job(work, Path(stainer), model.sha256, settled.backend, device, threads, recipe.trust)
             stain_on_cluster(job, run, recipe.cluster)
         else:
             predictors = predictors_of(model, ct, settled)
@@ -164,7 +180,6 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
     if settled.background is not None:
         about["background"] = {**settled.background.to_json(), "tiles_skipped": run.facts.skipped}
     writer.declare(cut.grid(ct.grid), stain=model.stain, attributes=about)
-    _warn_out_of_range(model, results)
     made.results |= results
 
 
@@ -205,38 +220,6 @@ def _tell(settled: Settings, ct: Volume) -> None:
         print(f"predicted peak memory: {settled.memory}", file=sys.stderr)
 
 
-def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
-    """Compare the pixels of the planes that are stained with those of the training; warn of planes farther apart.
-
-    Raises
-    ------
-    ValueError
-        They differ by more than ``SCALE_TOLERANCE``.
-    """
-    through = "zyx".index(axis)
-    apart = ct.grid.spacing_um[through]
-    in_plane = [edge for i, edge in enumerate(ct.grid.spacing_um) if i != through]
-    if max(abs(edge / model.um_per_px - 1) for edge in in_plane) > SCALE_TOLERANCE:
-        raise ValueError(
-            f"the planes of {ct.name} across {axis} have pixels of {in_plane[0]:g} x {in_plane[1]:g} um, "
-            f"the stainer was trained on {model.um_per_px:g} um; resample the volume, or pass "
-            "--any-scale to accept colours that have not been tested"
-        )
-    if abs(apart / model.um_per_px - 1) <= SCALE_TOLERANCE:
-        return
-    if model.planes > 1:
-        raise ValueError(
-            f"the planes of {ct.name} lie {apart:g} um apart along {axis}, and the stainer sees {model.planes} planes "
-            f"{model.um_per_px:g} um apart at once; resample the volume, or pass --any-scale to accept colours that "
-            "have not been tested"
-        )
-    print(
-        f"{ct.name}: planes are {apart:g} um apart along {axis}, their pixels {in_plane[0]:g} x {in_plane[1]:g} um; "
-        "each plane is stained by itself",
-        file=sys.stderr,
-    )
-
-
 def _results(settled: Settings, run: Run, head: Mapping[str, Any]) -> dict[str, Any]:
     facts = run.facts
     return {
@@ -253,12 +236,13 @@ def _results(settled: Settings, run: Run, head: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _warn_out_of_range(model: Stainer, met: Mapping[str, Any]) -> None:
-    low, high = model.ct_range.low, model.ct_range.high
-    reach = 0.5 * (high - low)
-    if met["ct_min"] < low - reach or met["ct_max"] > high + reach:
+def _warn_out_of_range(model: Stainer, values: npt.NDArray[Any], name: str) -> None:
+    """Say how much of the volume has values that no training pixel had, before it is stained."""
+    share = model.ct_range.outside(values)
+    low, high = model.ct_range.seen_low, model.ct_range.seen_high
+    if share > _WORTH_SAYING and low is not None and high is not None:
         warnings.warn(
-            f"the volume's values run from {met['ct_min']:g} to {met['ct_max']:g}, the stainer learnt on "
-            f"{low:g} to {high:g}; do not believe the colours of what lies far outside",
+            f"{share:.1%} of the voxels of {name} are outside the grey values met in training, {low:g} to {high:g}; "
+            "the colours there have not been tested",
             stacklevel=3,
         )

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from tomostain import runs
+from tomostain.images.grey_values import check_together
 from tomostain.learning.checkpoint import FOLDER, checkpoints
 from tomostain.learning.nets import build_generator
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.training import fit
-from tomostain.pairs.pair import Pair, load_pair, pairs_in
+from tomostain.pairs.pair import Pair, grey_values_by_specimen, load_pair, pairs_in
 from tomostain.pairs.splits import folds, hold_out
 from tomostain.scoring.baselines import fit_baselines, save_baselines
 
@@ -69,6 +70,7 @@ def _train(pairs: Path, out: Path, recipe: TrainRecipe) -> dict[str, Any]:
     """Train and write the stainer; returns what the record says of it."""
     loaded = [load_pair(file) for file in runs.progress(_files(pairs), desc="reading pairs", unit="pair")]
     _check_alike(loaded)
+    check_together(grey_values_by_specimen(loaded), any_values=recipe.any_values)
     held_names = folds(loaded, recipe.folds)[recipe.fold] if recipe.fold is not None else recipe.hold_out
     learnt, held = hold_out(loaded, held_names)
     recipe = _claim(out, recipe)

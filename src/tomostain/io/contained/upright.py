@@ -30,7 +30,7 @@ def stated_orientation(tag: Any) -> tuple[int, list[str]]:
     except (TypeError, ValueError):
         orientation = 0
     if orientation in _WORDS:
-        return orientation, [f"{_WORDS[orientation]}, by its orientation tag {orientation}"]
+        return orientation, [f"{_WORDS[orientation]}, as its orientation tag {orientation} says"]
     return STORED, [] if orientation in (0, STORED) else [f"its orientation tag {orientation} is none of 1 to 8"]
 
 

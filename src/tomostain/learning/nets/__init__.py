@@ -64,7 +64,9 @@ def build_generator(
         net = _build(plain, make, in_channels, out_channels)
     missing = [name for name in ("halo_px", "stride_px", "tile_exact") if not hasattr(net, name)]
     if missing:
-        raise ValueError(f"generator {spec.name!r} must declare {', '.join(missing)} as nets.layers.Generator tells")
+        raise ValueError(
+            f"generator {spec.name!r} must declare {', '.join(missing)} as nets.layers.Generator describes"
+        )
     return Toned(net, in_channels, out_channels) if toned else net
 
 
