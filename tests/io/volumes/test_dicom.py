@@ -101,9 +101,10 @@ FAULTS = {
     "missing": (lambda d: (d / "IM003.dcm").unlink(), r"slices are missing between IM004\.dcm and IM002\.dcm"),
     "doubled": (lambda d: (d / "copy.dcm").write_bytes((d / "IM003.dcm").read_bytes()), r"lie at the same place"),
     "colours": (lambda d: edit(d / "IM002.dcm", PhotometricInterpretation="RGB", SamplesPerPixel=3), "holds colours"),
-    "sizes": (lambda d: edit(d / "IM002.dcm", Rows=3), r"has a shape of \(3, 11\), but IM"),
+    "sizes": (lambda d: edit(d / "IM002.dcm", Rows=11, Columns=9), r"has a shape of \(11, 9\), but IM"),
     "pixels": (lambda d: edit(d / "IM002.dcm", PixelSpacing=[1, 1]), r"IM002\.dcm has pixels \(um\) of"),
     "another plane": (lambda d: edit(d / "IM002.dcm", ImageOrientationPatient=[0, 1, 0, 0, 0, 1]), "in another plane"),
+    "lengths": (lambda d: edit(d / "IM002.dcm", Rows=3), "states 198 bytes of values where its sizes make 66"),
     "cut off": (lambda d: (d / "IM002.dcm").write_bytes((d / "IM002.dcm").read_bytes()[:-9]), "ends before its values"),
     "a table": (lambda d: edit(d / "IM002.dcm", RescaleSlope=0), r"IM002\.dcm gives its values by a table or without"),
 }  # fmt: skip

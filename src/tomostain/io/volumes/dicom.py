@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _PREAMBLE = 128
 _UNEVEN = 0.25
 """Share of the slices' distance by which a slice may lie off its place: positions are often rounded."""
 _PARALLEL = 1e-3
+_RUN_LENGTHS = "1.2.840.10008.1.2.5"
 _DECODERS: dict[str, Any] = {
     "1.2.840.10008.1.2.4.50": imagecodecs.jpeg8_decode,
     "1.2.840.10008.1.2.4.51": imagecodecs.jpeg_decode,
@@ -71,10 +73,13 @@ def is_dicom(file: Path) -> bool:
 
 def dicom_in(folder: Path) -> list[Path]:
     """The DICOM files of a folder, by their endings, else (where nothing has an ending) by their first bytes."""
-    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in folder.iterdir() if not file.name.startswith(".")]
     named = [file for file in files if file.suffix.lower() in SUFFIXES]
     bare = [file for file in files if file.name.upper() != "DICOMDIR" and not file.suffix[1:].isalpha()]
-    found = named or [file for file in bare if is_dicom(file)]
+    found = named or [file for file in bare if file.is_file() and is_dicom(file)]
+    for file in found:
+        if not file.is_file():
+            raise VolumeError(f"{folder.name}: {file.name} is no file; remove it, or copy the slice again")
     for file in found:
         if file.is_symlink():
             with reported(folder.name, KIND):
@@ -234,17 +239,16 @@ def _window(frame: Frame, rows: tuple[int, int], columns: tuple[int, int]) -> Ar
 
 def _decoded(frame: Frame) -> Array:
     """A compressed frame, whole."""
-    whole = pydicom.dcmread(frame.file)
-    if frame.syntax == str(pydicom.uid.RLELossless):
-        values: Array = whole.pixel_array
-        values = values[frame.index] if frame.frames > 1 else values
+    if frame.syntax not in _DECODERS and frame.syntax != _RUN_LENGTHS:
+        raise VolumeError(
+            f"{frame.file.name} is compressed by {pydicom.uid.UID(frame.syntax).name}, which is not read; save it "
+            "uncompressed, for example with gdcmconv --raw"
+        )
+    packed = get_frame(pydicom.dcmread(frame.file).PixelData, frame.index, number_of_frames=frame.frames)
+    if frame.syntax == _RUN_LENGTHS:
+        values: Array = _run_lengths(packed, frame)
     else:
-        if frame.syntax not in _DECODERS:
-            raise VolumeError(
-                f"{frame.file.name} is compressed by {pydicom.uid.UID(frame.syntax).name}, which is not read; save it "
-                "uncompressed, for example with gdcmconv --raw"
-            )
-        values = _DECODERS[frame.syntax](get_frame(whole.PixelData, frame.index, number_of_frames=frame.frames))
+        values = _DECODERS[frame.syntax](packed)
     if values.shape != frame.shape or values.dtype.itemsize != frame.dtype.itemsize:
         raise VolumeError(
             f"{frame.file.name} unfolds to {values.dtype} {values.shape}, not to {frame.dtype} {frame.shape}; it is "
@@ -252,6 +256,23 @@ def _decoded(frame: Frame) -> Array:
         )
     whole_plane: Array = np.asarray(values).view(frame.dtype.newbyteorder("="))
     return whole_plane
+
+
+def _run_lengths(packed: bytes, frame: Frame) -> Array:
+    """A frame of byte planes, highest first, each packed by PackBits and of exactly its length (PS3.5, annex G)."""
+    header = np.frombuffer(packed[:64], "<u4")
+    count, size = int(header[0]), math.prod(frame.shape)
+    starts = [*(int(at) for at in header[1 : count + 1]), len(packed)]
+    if count != frame.dtype.itemsize or starts[0] != 64 or any(header[count + 1 :]) or sorted(starts) != starts:
+        raise VolumeError(f"{frame.file.name} has a damaged table of run lengths; copy it again")
+    planes = []
+    for begin, end in pairwise(starts):
+        plane = imagecodecs.packbits_decode(packed[begin:end])
+        if not size <= len(plane) <= size + 1 or any(plane[size:]):
+            raise VolumeError(f"{frame.file.name} unfolds to {len(plane)} bytes instead of {size}; copy it again")
+        planes.append(np.frombuffer(plane, np.uint8, size))
+    values = np.ascontiguousarray(np.stack(planes[::-1], axis=-1)).view(frame.dtype.newbyteorder("<"))
+    return values.reshape(frame.shape).astype(frame.dtype.newbyteorder("="))
 
 
 def _orientation(frame: Frame) -> str:

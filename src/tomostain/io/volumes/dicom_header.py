@@ -132,8 +132,13 @@ def frames_of(file: Path, read: Header) -> Iterator[Frame]:
     begin = None
     if syntax in _NATIVE:
         begin, wanted = read.pixels_at, frames * math.prod(shape) * dtype.itemsize
-        if read.pixel_bytes < wanted or begin + wanted > file.stat().st_size:
+        if begin + wanted > file.stat().st_size:
             raise VolumeError(f"{name} ends before its values do; copy or export it again")
+        if not wanted <= read.pixel_bytes <= wanted + 1 or not _ends_well(file, begin + read.pixel_bytes):
+            raise VolumeError(
+                f"{name} states {read.pixel_bytes} bytes of values where its sizes make {wanted}; it is damaged, "
+                "copy it again"
+            )
         dtype = dtype.newbyteorder(_NATIVE[syntax])
     else:
         check_size(name, (frames, *shape), dtype, file.stat().st_size)
@@ -169,6 +174,14 @@ class _Facts:
     def text(self, keyword: str, group: str) -> str:
         sources = (_first(self.own, group), _first(self.shared, group), self.header)
         return next((text for text in (_text(source, keyword) for source in sources) if text), "")
+
+
+def _ends_well(file: Path, end: int) -> bool:
+    """Whether a file ends with its pixels, or goes on with an element of a later group."""
+    with file.open("rb") as opened:
+        opened.seek(end)
+        head = opened.read(4)
+    return not head or head == b"\xfc\xff\xfc\xff"
 
 
 def _frame(file: Path, facts: _Facts, name: str, place: tuple[int, int], values: tuple[Any, ...]) -> Frame:
@@ -281,4 +294,4 @@ def _whole(header: Any, keyword: str, name: str, default: int | None = None) -> 
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise VolumeError(f"{name} needs a whole number as {keyword}, not {value!r}; it is damaged") from None
+        raise VolumeError(f"{name} needs a whole number as {keyword}, not {str(value)[:40]!r}; it is damaged") from None
