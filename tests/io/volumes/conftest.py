@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -21,3 +22,21 @@ def bytes_read():
     if not counter.is_file():
         pytest.skip("this system does not count what a process reads")
     return lambda: int(counter.read_text().split()[1])
+
+
+@pytest.fixture
+def ct(rng):
+    return rng.integers(0, 999, (6, 8, 9)).astype(np.uint16)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """Write a file by what a function does to it, and give its path."""
+
+    def make(fill, name="scan.h5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(tmp_path / name, "w") as file:
+            fill(file)
+        return tmp_path / name
+
+    return make

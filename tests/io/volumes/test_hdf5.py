@@ -1,37 +1,15 @@
-"""HDF5 and NeXus: which data set is taken, which links are followed, where the voxel size is believed."""
+"""HDF5 and NeXus: which data set is taken, which links and parts are followed, where the voxel size is believed."""
 
 import pickle
-import subprocess
-import sys
 import zlib
 
 import h5py
-import hdf5plugin
-import numcodecs
 import numpy as np
 import pytest
 
 from tomostain.io.volumes import read_volume
 
 UNIT = {"spacing_um": (1, 1, 1)}
-
-
-@pytest.fixture
-def ct(rng):
-    return rng.integers(0, 999, (6, 8, 9)).astype(np.uint16)
-
-
-@pytest.fixture
-def scan(tmp_path):
-    """Write a file by what a function does to it, and give its path."""
-
-    def make(fill, name="scan.h5"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(tmp_path / name, "w") as file:
-            fill(file)
-        return tmp_path / name
-
-    return make
 
 
 def test_the_clearly_largest_volume_is_taken(scan, ct):
@@ -180,30 +158,6 @@ def test_uneven_nexus_axes_are_no_voxel_size(scan, ct):
         read_volume(scan(fill))
 
 
-def test_a_filter_that_is_not_installed_is_named(scan, ct, monkeypatch):
-    hdf5plugin = pytest.importorskip("hdf5plugin")
-    path = scan(lambda file: file.create_dataset("ct", data=ct, chunks=(2, 8, 9), **hdf5plugin.Bitshuffle()))
-    np.testing.assert_array_equal(read_volume(path, **UNIT)[:], ct)
-    code = (
-        "import sys; sys.modules['hdf5plugin'] = None\n"
-        "from tomostain.io.volumes import read_volume\n"
-        f"read_volume({str(path)!r}, spacing_um=(1, 1, 1))"
-    )
-    monkeypatch.setenv("HDF5_PLUGIN_PATH", "/nowhere")
-    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "compressed with bitshuffle (HDF5 filter 32008)" in failed.stderr
-    assert "pip install 'tomostain[formats]'" in failed.stderr
-
-
-def test_planes_of_deep_chunks_are_decoded_once(scan, rng, bytes_read):
-    ct = rng.integers(0, 255, (32, 64, 64), dtype=np.uint8)
-    path = scan(lambda file: file.create_dataset("ct", data=ct, chunks=(16, 32, 32), compression="gzip"))
-    volume = read_volume(path, **UNIT)
-    before = bytes_read()
-    np.testing.assert_array_equal(np.stack([volume[z] for z in range(32)]), ct)
-    assert bytes_read() - before < 1.3 * path.stat().st_size
-
-
 def test_sizes_that_the_file_cannot_hold_are_refused(scan):
     path = scan(lambda file: file.create_dataset("ct", (2**14, 2**14, 2**12), "u2", chunks=(1, 64, 64)))
     with pytest.raises(ValueError, match=r"scan\.h5 claims 16384 x 16384 x 4096 uint16 values .*stores \d+ bytes"):
@@ -216,166 +170,6 @@ def test_texts_and_records_are_no_grey_values(scan):
         read_volume(path, **UNIT)
     with pytest.raises(ValueError, match=r"scan\.h5::/ct holds \|S3; grey values are"):
         read_volume(f"{path}::/ct", **UNIT)
-
-
-def _first_chunk(path, change):
-    """Store the first chunk anew, its bytes changed after all filters."""
-    with h5py.File(path, "a") as file:
-        mask, raw = file["ct"].id.read_direct_chunk((0, 0, 0))
-        file["ct"].id.write_direct_chunk((0, 0, 0), change(raw), filter_mask=mask)
-
-
-FILTERS = {
-    "none": {},
-    "shuffle": {"shuffle": True},
-    "sum": {"fletcher32": True},
-    "shuffle and sum": {"shuffle": True, "fletcher32": True},
-    "deflate": {"compression": "gzip"},
-    "deflate, shuffle": {"compression": "gzip", "shuffle": True},
-    "deflate, shuffle and sum": {"compression": "gzip", "shuffle": True, "fletcher32": True},
-    "lzf": {"compression": "lzf"},
-    "lzf, shuffle and sum": {"compression": "lzf", "shuffle": True, "fletcher32": True},
-    "szip": {"compression": "szip"},
-    "scale-offset": {"scaleoffset": 0},
-    **{name: hdf5plugin.Blosc(cname=name) for name in ("lz4", "zstd", "zlib")},
-    "blosc2": hdf5plugin.Blosc2(),
-    "lz4 alone": hdf5plugin.LZ4(),
-    "zstd alone": hdf5plugin.Zstd(),
-    **{f"bitshuffle, {name}": hdf5plugin.Bitshuffle(cname=name) for name in ("none", "lz4", "zstd")},
-}
-
-
-@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
-@pytest.mark.parametrize("dtype", ["<i2", ">f4"])
-def test_chunks_of_every_filter_read_as_h5py_reads_them(scan, rng, filters, dtype):
-    values = rng.integers(0, 250, (9, 25, 29)).astype(dtype)
-    path = scan(lambda file: file.create_dataset("ct", data=values, chunks=(4, 8, 11), **filters))
-    volume = read_volume(path, **UNIT)
-    np.testing.assert_array_equal(volume[:], values)
-    np.testing.assert_array_equal(volume[3:6, 7:9, 10:29], values[3:6, 7:9, 10:29])
-
-
-@pytest.mark.parametrize("filters", ["none", "shuffle", "sum", "shuffle and sum"])
-def test_a_chunk_of_too_few_bytes_is_refused_not_filled_with_memory(scan, ct, filters):
-    def fill(file):
-        data = file.create_dataset("ct", ct.shape, ct.dtype, chunks=(3, 8, 9), **FILTERS[filters])
-        tail = bytes(4 * ("sum" in filters))
-        data.id.write_direct_chunk((0, 0, 0), ct[:3].tobytes()[:-40] + tail)
-        data.id.write_direct_chunk((3, 0, 0), ct[3:].tobytes() + tail)
-
-    path = scan(fill)
-    with pytest.raises(ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\) holds 392 bytes, not 432"):
-        read_volume(path, **UNIT)[0]
-
-
-@pytest.mark.parametrize("filters", ["deflate", "deflate, shuffle"])
-@pytest.mark.parametrize("n", [0, 100, 431, 433, 2000])
-def test_a_deflate_stream_that_unpacks_to_another_size_is_refused(scan, ct, filters, n):
-    path = scan(lambda file: file.create_dataset("ct", data=ct, chunks=(3, 8, 9), **FILTERS[filters]))
-    _first_chunk(path, lambda raw: zlib.compress((zlib.decompress(raw) * 5)[:n]))
-    with pytest.raises(
-        ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\)( holds|, .* unpacked into the 432 bytes)"
-    ):
-        read_volume(path, **UNIT)[0]
-
-
-@pytest.mark.parametrize("filters", ["sum", "deflate, shuffle and sum", "lzf, shuffle and sum"])
-def test_a_wrong_checksum_is_told(scan, ct, filters):
-    path = scan(lambda file: file.create_dataset("ct", data=ct, chunks=(3, 8, 9), **FILTERS[filters]))
-    _first_chunk(path, lambda raw: raw[:50] + bytes([raw[50] ^ 4]) + raw[51:])
-    with pytest.raises(ValueError, match=r"scan\.h5"):
-        read_volume(path, **UNIT)[0]
-
-
-@pytest.mark.parametrize("filters", ["deflate", "lzf", "lz4 alone", "zstd alone"])
-def test_a_chunk_that_cannot_be_unpacked_is_refused(scan, rng, filters):
-    """HDF5's zstd filter hands out memory as it was instead."""
-    values = rng.integers(0, 9, (4, 20, 30)).astype("u2")
-    path = scan(lambda file: file.create_dataset("ct", data=values, chunks=(4, 20, 30), **FILTERS[filters]))
-    _first_chunk(path, lambda raw: raw[: len(raw) // 2] + b"\xff\xff\xff\xff" * 40)
-    with pytest.raises(ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\)(, .* cannot be unpacked| holds)"):
-        read_volume(path, **UNIT)[0]
-
-
-@pytest.mark.parametrize("filters", ["lzf", "lz4", "lz4 alone", "zstd alone", "blosc2", "bitshuffle, lz4", "szip"])
-def test_a_chunk_of_a_smaller_chunk_size_is_refused_for_every_filter(scan, rng, filters):
-    """As if a header had its chunk size or its type changed: the stored chunk is whole, and too small."""
-    values = rng.integers(0, 9, (8, 16, 16)).astype("u2")
-    small = scan(
-        lambda file: file.create_dataset("ct", data=values[:, :8], chunks=(8, 8, 16), **FILTERS[filters]), "s.h5"
-    )
-    path = scan(lambda file: file.create_dataset("ct", data=values, chunks=(8, 16, 16), **FILTERS[filters]))
-    with h5py.File(small) as file:
-        piece = file["ct"].id.read_direct_chunk((0, 0, 0))[1]
-    _first_chunk(path, lambda _: piece)
-    with pytest.raises(ValueError, match=r"scan\.h5: its chunk at \(0, 0, 0\)"):
-        read_volume(path, **UNIT)[0]
-
-
-def test_chunks_that_were_never_written_read_as_the_fill_value_and_that_is_told(scan, ct):
-    def fill(file):
-        data = file.create_dataset("ct", ct.shape, "u2", chunks=(3, 8, 9), compression="gzip", fillvalue=7)
-        data[:3] = ct[:3]
-
-    volume = read_volume(scan(fill), **UNIT)
-    with pytest.warns(UserWarning, match="what is not stored reads as 7"):
-        seen = volume[:]
-    np.testing.assert_array_equal(seen, np.concatenate([ct[:3], np.full((3, 8, 9), 7)]))
-
-
-@pytest.mark.parametrize("dtype", ["<u2", ">f4"])
-def test_values_in_one_piece_behind_a_user_block_are_read_where_they_lie(tmp_path, ct, dtype):
-    with h5py.File(tmp_path / "scan.h5", "w", userblock_size=512) as file:
-        file["ct"] = ct.astype(dtype)[None, :, :, :, None]
-    volume = read_volume(tmp_path / "scan.h5", **UNIT)
-    assert volume.dtype == np.dtype(dtype).newbyteorder("=")
-    np.testing.assert_array_equal(volume[2:5, 1:], ct[2:5, 1:])
-
-
-def _low_level(path, values, filters, precision=16):
-    """A data set whose filters and type h5py's own interface does not offer."""
-    with h5py.File(path, "w") as file:
-        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        plist.set_chunk(values.shape)
-        for code, settings in filters:
-            plist.set_filter(code, h5py.h5z.FLAG_OPTIONAL, settings)
-        kind = h5py.h5t.STD_U16LE.copy()
-        kind.set_precision(precision)
-        space = h5py.h5s.create_simple(values.shape)
-        h5py.h5d.create(file.id, b"ct", kind, space, plist)
-        file["ct"][:] = values
-    return path
-
-
-DEFLATE, BITSHUFFLE, ZSTD = (1, (6,)), (32008, (0, 0)), (32015, (3,))
-
-
-@pytest.mark.parametrize(
-    ("filters", "precision", "pack"),
-    [
-        ([BITSHUFFLE, DEFLATE], 16, zlib.compress),
-        ([DEFLATE], 12, zlib.compress),
-        ([ZSTD], 16, lambda raw: bytes(numcodecs.Zstd().encode(raw[:9])) + bytes(numcodecs.Zstd().encode(raw))),
-    ],
-    ids=["bitshuffle then deflate", "12 bits of 16", "zstd in two frames"],
-)
-def test_a_bomb_in_any_pipeline_of_filters_is_refused(tmp_path, ct, filters, precision, pack):
-    path = _low_level(tmp_path / "scan.h5", ct, filters, precision)
-    np.testing.assert_array_equal(read_volume(path, **UNIT)[:], ct)
-    for bytes_ in (2**25, 100):
-        _first_chunk(path, lambda _, n=bytes_: pack(bytes(n)))
-        with pytest.raises(ValueError, match=r"scan\.h5: its chunk at .*(cannot be unpacked|does not unpack|holds)"):
-            read_volume(path, **UNIT)[:]
-
-
-def test_filters_that_pack_twice_are_undone_or_refused(tmp_path):
-    values = np.ones((4, 40, 40), "u2")
-    blosc, bitshuffle_lz4 = (32001, (0, 0, 0, 0, 5, 1, 0)), (32008, (0, 2))
-    np.testing.assert_array_equal(
-        read_volume(_low_level(tmp_path / "a.h5", values, [blosc, DEFLATE]), **UNIT)[:], values
-    )
-    with pytest.raises(ValueError, match=r"packed with several filters, one in another"):
-        read_volume(_low_level(tmp_path / "b.h5", values, [bitshuffle_lz4, DEFLATE]), **UNIT)[:]
 
 
 @pytest.mark.parametrize("how", ["external storage", "virtual"])
@@ -398,93 +192,6 @@ def test_a_virtual_data_set_made_of_others_that_lead_out_is_refused(scan, ct, ho
         ValueError, match=r"part\.h5::ct (takes its values from .*outside|is a virtual data set made of)"
     ):
         read_volume(path, **UNIT)
-
-
-@pytest.mark.parametrize(
-    ("attributes", "slope", "intercept"),
-    [
-        ({"scaling_factor": 0.25, "offset": -8}, 0.25, -2.0),
-        ({"scaling_factor": np.float32([0.25])}, 0.25, 0.0),
-        ({"scaling": "0.25", "offset": "-8"}, 0.25, -2.0),
-        ({"scale_factor": 0.25, "add_offset": -8.0}, 0.25, -8.0),
-        ({"RescaleSlope": 0.25, "RescaleIntercept": -8}, 0.25, -8.0),
-        ({"offset": -32768}, 1.0, -32768.0),
-        ({"scale_factor": 1.0, "add_offset": 0.0}, 1.0, 0.0),
-        ({"offset": [0.0, 0.0, 3.0]}, 1.0, 0.0),
-    ],
-)
-def test_scale_and_offset_of_a_data_set_are_honoured(scan, ct, attributes, slope, intercept):
-    """NeXus adds its offset before it scales, netCDF's conventions after."""
-
-    def fill(file):
-        file["ct"] = ct
-        file["ct"].attrs.update(attributes | {"units": "1/cm"})
-
-    volume = read_volume(scan(fill), **UNIT)
-    np.testing.assert_allclose(volume[:], ct * slope + intercept, rtol=1e-6)
-    assert volume.about["units"] == "1/cm"
-    assert (volume.dtype == ct.dtype) == ((slope, intercept) == (1.0, 0.0))
-
-
-def test_scale_and_offset_beside_a_nexus_signal_are_honoured(scan, ct):
-    def fill(file):
-        group = file.create_group("entry/data")
-        group.attrs.update(NX_class="NXdata", signal="mu")
-        group["mu"], group["mu_scaling_factor"], group["mu_offset"] = ct, 0.5, -10
-
-    np.testing.assert_allclose(read_volume(scan(fill), **UNIT)[:], (ct - 10.0) * 0.5)
-
-
-@pytest.mark.parametrize("scale", [0.0, np.nan, "much", [1.0, 2.0]])
-def test_a_scale_that_is_no_number_is_refused(scan, ct, scale):
-    def fill(file):
-        file["ct"] = ct
-        file["ct"].attrs["scaling_factor"] = scale
-
-    with pytest.raises(ValueError, match=r"scan\.h5 states scaling_factor = .*, which does not say how its values are"):
-        read_volume(scan(fill), **UNIT)
-
-
-def nxtomo(file, projections, above="entry"):
-    """An NXtomo entry as beamlines write it: keys of images at the detector, angles at the sample, links in NXdata."""
-    entry = file.create_group(above)
-    entry.attrs["NX_class"] = "NXentry"
-    entry["definition"] = "NXtomo"
-    detector = entry.create_group("instrument/detector")
-    detector["data"], detector["image_key"] = projections, np.zeros(len(projections), int)
-    entry["sample/rotation_angle"] = np.linspace(0, 180, len(projections))
-    data = entry.create_group("data")
-    data.attrs.update(NX_class="NXdata", signal="data")
-    data["data"] = h5py.SoftLink(f"/{above}/instrument/detector/data")
-
-
-def exchange(file, projections):
-    """APS Data Exchange."""
-    group = file.create_group("exchange")
-    group["data"], group["theta"] = projections, np.linspace(0, 180, len(projections))
-    group["data_white"], group["data_dark"] = projections[:2], projections[:2]
-
-
-@pytest.mark.parametrize("layout", [nxtomo, exchange, lambda file, ct: nxtomo(file, ct, "entry1/tomo_entry")])
-def test_raw_projections_are_no_volume(scan, ct, layout):
-    path = scan(lambda file: layout(file, ct))
-    with h5py.File(path) as file:
-        places = [
-            name for name in ("exchange/data", "exchange/data_white", "entry/instrument/detector/data") if name in file
-        ]
-    for choice in ("", *(f"::/{place}" for place in places)):
-        with pytest.raises(ValueError, match=r"holds raw projections, not a reconstructed .*; reconstruct them first"):
-            read_volume(f"{path}{choice}", **UNIT)
-
-
-@pytest.mark.parametrize("layout", [nxtomo, exchange])
-def test_a_reconstruction_beside_its_projections_is_read(scan, ct, layout):
-    def fill(file):
-        layout(file, np.repeat(ct, 9, axis=0))
-        file["reconstruction/values"] = ct
-        file.attrs["default"] = "entry" if layout is nxtomo else "reconstruction/values"
-
-    np.testing.assert_array_equal(read_volume(scan(fill), **UNIT)[:], ct)
 
 
 def _virtual(file, ct, parts, fill=0):

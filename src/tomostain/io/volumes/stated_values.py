@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tomostain.images.image import Calibrated, LazyArray
-from tomostain.io.units import number_of
+from tomostain.io.units import number_of, um_per
 from tomostain.io.volumes.headers import VolumeError
 
 _PAIRS = (
@@ -29,9 +30,12 @@ _ANGLES = (
 """One number for each projection."""
 _FIELDS = (
     "data_white", "data_dark", "white", "dark", "whites", "darks", "flat", "dark", "flats", "darks", "white_field",
-    "flat_field", "dark_field", "white_fields", "flat_fields", "dark_fields", "flatfield", "darkfield",
+    "img_bkg", "img_dark", "flat_field", "dark_field", "white_fields", "flat_fields", "dark_fields",
+    "flatfield", "darkfield",
 )  # fmt: skip
 """Images without the specimen, or without the beam."""
+_RECONSTRUCTED = re.compile("recon|volume|slices|tomogram", re.IGNORECASE)
+"""What nobody calls projections, even where there happen to be as many angles as planes."""
 SIGNS_OF_PROJECTIONS = frozenset((*_ANGLES, *_FIELDS))
 """What data sets beside raw projections are called."""
 
@@ -83,7 +87,7 @@ def projections(own_name: str, shape: tuple[int, ...], beside: Mapping[str, tupl
     projection's shape, and one picture alone proves nothing.
     """
     beside = {name.lower(): sizes for name, sizes in beside.items() if sizes}
-    if len(shape) < 3:
+    if len(shape) < 3 or _RECONSTRUCTED.search(own_name):
         return ""
     angles = [
         name
@@ -118,4 +122,5 @@ def _one(value: Any) -> float | None:
 
 def _text(value: Any) -> str:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return text.strip()[:40] if isinstance(text, str) and text.isprintable() else ""
+    known = isinstance(text, str) and text.isprintable() and um_per(text) is None  # a length is that of the voxels
+    return text.strip()[:40] if known else ""
