@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image, ImageOps
 
 from tomostain.io.contained import scanner
-from tomostain.io.contained.seen import Seen
-from tomostain.io.contained.upright import stated_orientation, stored_window, turned, upright_levels
+from tomostain.io.contained.seen import Seen, upright_levels
+from tomostain.io.orientation import stated_orientation, stored_window, turned
 from tomostain.io.slides import read_grey, read_mask, read_picture, read_slide
 from tomostain.steps.convert import convert
 

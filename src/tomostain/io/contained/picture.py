@@ -10,16 +10,16 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from tomostain.io.contained.marks import is_tiff, png_bits, png_chunks, too_deep
 from tomostain.io.contained.pixel_size import of_density
-from tomostain.io.contained.upright import stated_orientation, turned
+from tomostain.io.first_bytes import is_tiff, png_bits, png_chunks, too_deep
+from tomostain.io.orientation import ORIENTATION_TAG, stated_orientation, turned
 
 MOST_PX = 2**27
 """Pictures are decoded whole; larger ones belong in a tiled TIFF."""
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP")
 """What Pillow decodes without a change to its values; of others it silently makes 8 bits."""
 _JPEG = ("JPEG", "MPO")
-_ORIENTATION_TAG, _RESOLUTION_TAG = 274, 282
+_RESOLUTION_TAG = 282
 _SAME_GAMMA = 0.02
 """Share by which a PNG's gamma may differ from 1 / 2.2, which stands for sRGB."""
 _PALETTE, _WHITE_IS_ZERO = 3, 0
@@ -100,8 +100,8 @@ def _other_gamma(gamma: float) -> str:
 def _orientation(picture: Any, path: str) -> Any:
     """The tag in EXIF or XMP; Pillow decodes a whole PNG to look for one that may stand behind its pixels."""
     if picture.format == "PNG" and b"eXIf" not in png_chunks(path):
-        return Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
-    return picture.getexif().get(_ORIENTATION_TAG, 1)
+        return Image.Image.getexif(picture).get(ORIENTATION_TAG, 1)
+    return picture.getexif().get(ORIENTATION_TAG, 1)
 
 
 def _check(rows: int, columns: int) -> None:
@@ -157,4 +157,4 @@ def _tiff_values(path: str) -> tuple[npt.NDArray[Any], Any]:
                 values = (np.moveaxis(page.colormap[:, values], 0, -1) >> 8).astype(np.uint8)
             elif page.photometric == _WHITE_IS_ZERO and page.bitspersample == 1:
                 values = 1 - values.astype(np.uint8)
-        return values, page.tags.valueof(_ORIENTATION_TAG, default=1)
+        return values, page.tags.valueof(ORIENTATION_TAG, default=1)

@@ -11,9 +11,10 @@ import openslide
 import tifffile
 from PIL import Image
 
-from tomostain.io.contained.marks import is_tiff
 from tomostain.io.contained.pixel_size import Statement, of_aperio
+from tomostain.io.first_bytes import is_tiff
 from tomostain.io.inside import inside_folder
+from tomostain.io.orientation import ORIENTATION_TAG
 from tomostain.io.units import number_of
 
 _LIST_BYTES = 2**22
@@ -75,7 +76,7 @@ def _orientation(path: str) -> Any:
         return 1
     with tifffile.TiffFile(path) as tiff:
         page: Any = tiff.pages.first
-        tag = page.tags.valueof(274, default=1)
+        tag = page.tags.valueof(ORIENTATION_TAG, default=1)
         if tag in range(2, 9) and page.compression not in _DECODED_AS_STORED:
             raise ValueError(
                 f"its orientation tag {tag} turns each of its tiles by itself in OpenSlide; save it as a plain TIFF"

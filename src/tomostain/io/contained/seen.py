@@ -8,14 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tomostain.io.contained.colours import profile_of
-from tomostain.io.contained.upright import (
-    Window,
-    is_transposed,
-    stated_orientation,
-    stored_window,
-    turned,
-    upright_levels,
-)
+from tomostain.io.orientation import Window, flips_of, is_transposed, stated_orientation, stored_window, turned
+
+_MOST_SHIFT = 0.25
+"""A coarser level may lie beside the finest one, once turned, by this share of its own pixel."""
 
 
 class Stored(Protocol):
@@ -54,3 +50,22 @@ class Seen:
         where = stored_window(window, self._shapes[level], self._orientation)
         values = turned(self._stored.read(self._levels[level], where), self._orientation)
         return self._to_srgb(values) if self._to_srgb else values
+
+
+def upright_levels(levels: list[list[float]], orientation: int) -> tuple[list[list[float]], list[int]]:
+    """Levels [rows, columns, down, right] as seen upright, and the index of each in the file.
+
+    A coarser level may leave out the last rows, or reach beyond them. Turned, these are the first ones, and the level
+    lies beside the finest; where that is more than a quarter of its pixel, it is not used.
+    """
+    across, flips = is_transposed(orientation), flips_of(orientation)
+    swapped = [[c, r, right, down] if across else [r, c, down, right] for r, c, down, right in levels]
+    kept = [
+        i
+        for i, level in enumerate(swapped)
+        if not any(
+            flip and abs(level[axis] - swapped[0][axis] / level[2 + axis]) > _MOST_SHIFT
+            for axis, flip in enumerate(flips)
+        )
+    ]
+    return [swapped[i] for i in kept], kept

@@ -11,7 +11,8 @@ import tifffile
 
 from tomostain.images.simulated import SIMULATED
 from tomostain.io.contained import pixel_size, planes
-from tomostain.io.contained.marks import too_deep
+from tomostain.io.first_bytes import too_deep
+from tomostain.io.orientation import ORIENTATION_TAG
 
 MOST_PAGES = 256
 MOST_SEGMENT_BYTES = 2**29
@@ -20,7 +21,7 @@ _COLOURED = (_RGB, 5, _YCBCR, 8, 9, 10)
 """RGB, CMYK, YCbCr and the forms of Lab: refused or not, a picture in colours."""
 _OTHERS_TIFF = {"Philips": "Philips", "MedScan": "Trestle", "leica-microsystems.com/scn": "Leica", "iScan": "Ventana"}
 """Words in the software, description or XMP of makers whose TIFFs need OpenSlide: tiles that overlap, padded levels."""
-_NDPI_TAG, _XMP_TAG, _ORIENTATION_TAG = 65420, 700, 274
+_NDPI_TAG, _XMP_TAG = 65420, 700
 _NEEDED = {256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 338, 339}
 _NEEDED |= {330, 347, 530, 532, 32997, 34675}
 """Tags that say how pixels lie and what they mean."""
@@ -40,7 +41,7 @@ class TiffSlide:
                 _check_pieces(first)  # OpenSlide shows tiles that no table lists as background
             self.about: dict[str, Any] = {"maker": maker}
             return
-        self.orientation, self.icc = first.tags.valueof(_ORIENTATION_TAG, default=1), first.iccprofile
+        self.orientation, self.icc = first.tags.valueof(ORIENTATION_TAG, default=1), first.iccprofile
         further = self._further(first)
         self._levels = self._planes(description) or [(page,) for page in (first, *_coarser(first, further))]
         for page in self._levels[0]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomostain.io.contained.client import DecodeError, look, read
-from tomostain.io.contained.marks import is_tiff
+from tomostain.io.first_bytes import is_tiff
 from tomostain.io.slides.sections import SectionColours, is_volume_format, read_section, section_values
 
 
@@ -71,7 +71,9 @@ def read_grey(path: Path) -> npt.NDArray[Any]:
     if values.ndim == 3 and (values.shape[2] == 2 or (values[..., :3] == values[..., :1]).all()):
         values = values[..., 0]
     if values.ndim != 2:
-        raise ValueError(f"{path.name} is {values.shape}, not one grey plane")
+        raise ValueError(
+            f"{path.name} holds colours, red, green and blue differ; save the one channel to be read as grey"
+        )
     return values
 
 

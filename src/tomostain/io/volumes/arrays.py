@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tomostain.io.orientation import STORED, is_transposed, stated_orientation, stored_window, turned
 from tomostain.io.volumes.headers import VolumeError, reported
 
 Array = npt.NDArray[Any]
@@ -210,51 +211,33 @@ class AxesReversed:
 
 @dataclass(frozen=True, eq=False)
 class Upright:
-    """Planes turned as their orientation tag says: transposed, then their rows, then their columns reversed."""
+    """Planes turned as their orientation tag says."""
 
     source: Source
-    transposed: bool
-    rows_reversed: bool
-    columns_reversed: bool
+    orientation: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         depth, *plane = self.source.shape
-        return (depth, *(plane[::-1] if self.transposed else plane))
+        return (depth, *(plane[::-1] if is_transposed(self.orientation) else plane))
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.source.dtype
 
     def read(self, box: Box) -> Array:
-        planes, *spans = box
-        turned = zip(spans, (self.rows_reversed, self.columns_reversed), self.shape[1:], strict=True)
-        rows, columns = ((n - b, n - a) if reverse else (a, b) for (a, b), reverse, n in turned)
-        values = self.source.read((planes, columns, rows) if self.transposed else (planes, rows, columns))
-        if self.transposed:
-            values = values.transpose(0, 2, 1)
-        steps = (-1 if reverse else 1 for reverse in (self.rows_reversed, self.columns_reversed))
-        return np.ascontiguousarray(values[(slice(None), *(slice(None, None, step) for step in steps))])
+        planes, rows, columns = box
+        _, height, width = self.shape
+        top, bottom, left, right = stored_window((*rows, *columns), (height, width), self.orientation)
+        values = self.source.read((planes, (top, bottom), (left, right)))
+        return np.ascontiguousarray(turned(values, self.orientation, axis=1))
 
 
-_ORIENTATIONS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-"""TIFF 6.0, tag 274: what ``Upright`` does for each orientation but the first."""
-
-
-def upright(source: Source, orientation: int) -> tuple[Source, dict[str, str]]:
+def upright(source: Source, tag: int) -> tuple[Source, dict[str, str]]:
     """A source as its orientation tag says it is to be seen, and what a Volume says about it."""
-    if orientation not in _ORIENTATIONS:
-        return source, {}
-    words = f"planes turned upright, as the file's orientation tag ({orientation}) says"
-    return Upright(source, *_ORIENTATIONS[orientation]), {"orientation": words}
+    orientation, notes = stated_orientation(tag)
+    about = {"orientation": f"planes {notes[0]}"} if notes else {}
+    return (source, about) if orientation == STORED else (Upright(source, orientation), about)
 
 
 class Chunked:

@@ -15,7 +15,9 @@ from PIL import Image
 
 from tomostain.images.geometry import Grid, Vector
 from tomostain.images.image import Volume
+from tomostain.io.first_bytes import png_bits, png_samples
 from tomostain.io.inside import inside_folder
+from tomostain.io.orientation import ORIENTATION_TAG
 from tomostain.io.tiff_window import window_of
 from tomostain.io.volumes import skyscan
 from tomostain.io.volumes.arrays import Array, Box, Flat, Windowed, upright
@@ -35,9 +37,6 @@ _MODES: dict[str, tuple[str, int]] = {
     "LA": ("u1", 2), "RGB": ("u1", 3), "RGBA": ("u1", 4),
 }  # fmt: skip
 """Type and samples of Pillow's modes."""
-_PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
-"""Samples of PNG's colour types with more than one."""
-_EXIF_ORIENTATION = 274
 _TRIED, _QUICK_SECONDS = 16, 2e-3
 """Slices that are opened one by one before it is decided whether the disk is slow, and how long one may take."""
 
@@ -188,7 +187,7 @@ def _picture_facts(file: Path) -> PageFacts:
     """What the header of a PNG, BMP or JPEG says."""
     deep = _deep_png(file)
     with Image.open(file) as picture:
-        shape, orientation = (picture.height, picture.width), int(picture.getexif().get(_EXIF_ORIENTATION, 0))
+        shape, orientation = (picture.height, picture.width), int(picture.getexif().get(ORIENTATION_TAG, 0))
         if picture.mode not in _MODES and not _is_grey_palette(picture):
             raise VolumeError(
                 f"{file.name} holds colours ({picture.mode}); a CT slice has one grey value a pixel, save it as grey"
@@ -214,11 +213,8 @@ def _picture(file: Path) -> Array:
 
 def _deep_png(file: Path) -> int:
     """The samples of a PNG of 16 bits and more than one sample, which Pillow would cut to 8 bits; else 0."""
-    with file.open("rb") as opened:
-        head = opened.read(26)
-    if len(head) < 26 or not head.startswith(b"\x89PNG") or head[24] != 16:
-        return 0
-    return _PNG_SAMPLES.get(head[25], 0)
+    samples = png_samples(str(file))
+    return samples if samples > 1 and png_bits(str(file)) == 16 else 0
 
 
 def _is_grey_palette(picture: Image.Image) -> bool:

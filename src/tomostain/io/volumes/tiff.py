@@ -14,6 +14,7 @@ import tifffile
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
+from tomostain.io.orientation import ORIENTATION_TAG
 from tomostain.io.tiff_window import window_of
 from tomostain.io.units import number_of, um_per
 from tomostain.io.volumes.arrays import Array, Box, Flat, Reopened, Source, Windowed, upright
@@ -23,7 +24,6 @@ from tomostain.io.volumes.headers import Hints, VolumeError, check_size, dtype_o
 from tomostain.io.volumes.ome_planes import OmePlanes, planes_of
 
 KIND = "TIFF"
-_ORIENTATION = 274
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
@@ -209,7 +209,7 @@ def facts_of(page: Any, name: str) -> PageFacts:
     if plain and offsets[0] + math.prod(shape) * dtype.itemsize > end:
         raise VolumeError(f"{name} is truncated: page {page.index} lies beyond the file's end; copy it again")
     stored = dtype.newbyteorder(page.parent.byteorder)
-    orientation = int(page.tags.valueof(_ORIENTATION, 0)) if hasattr(page, "tags") else 0
+    orientation = int(page.tags.valueof(ORIENTATION_TAG, 0)) if hasattr(page, "tags") else 0
     return PageFacts(shape, stored, int(offsets[0]) if plain else None, samples, orientation)
 
 

@@ -6,6 +6,7 @@ import struct
 
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
+_PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
 _MOST_CHUNKS = 10**5
 
 
@@ -16,10 +17,20 @@ def is_tiff(path: str) -> bool:
 
 
 def png_bits(path: str) -> int:
-    """Bits a sample of a PNG; 8 for other files."""
+    """Bits per sample of a PNG; 8 for other files."""
+    return _png_header(path)[0]
+
+
+def png_samples(path: str) -> int:
+    """Samples per pixel of a PNG; a palette has one, and so have other files."""
+    return _PNG_SAMPLES.get(_png_header(path)[1], 1)
+
+
+def _png_header(path: str) -> tuple[int, int]:
+    """Bits per sample and colour type of a PNG, (8, 0) for other files."""
     with open(path, "rb") as file:
-        head = file.read(25)
-    return head[24] if head.startswith(_PNG_MARK) and len(head) == 25 else 8
+        head = file.read(26)
+    return (head[24], head[25]) if head.startswith(_PNG_MARK) and len(head) == 26 else (8, 0)
 
 
 def too_deep(bits: int) -> str:
