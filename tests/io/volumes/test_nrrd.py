@@ -113,7 +113,7 @@ def test_two_axes_are_one_plane(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
-        (("encoding: raw", "data file: LIST"), r"takes its values from several files \(LIST\)"),
+        (("encoding: raw", "data file: LIST\na.raw\nb.raw"), r"takes its values from several files \(LIST\)"),
         (("encoding: raw", "data file: s%03d.raw 1 4 1"), r"takes its values from several files"),
         (("encoding: hex",), r"is encoded as 'hex'.*save it as raw or gzip"),
         (("encoding: raw", "byte skip: -2"), r"is encoded as .raw. \(byte skip -2\)"),

@@ -27,6 +27,7 @@ _LONGEST_NUMBER = 400
 _NUMBER_LISTS = ("spacings", "axis mins", "axismins", "axis maxs", "axismaxs", "thicknesses")
 _LENGTHS = (*_NUMBER_LISTS, "space directions", "space origin", "space units", "units", "measurement frame")
 _UNREAD = "tomostain: unread"
+_DATA_FILE = ("data file", "datafile")
 _TEXT = ("ascii", "text", "txt")
 _CODECS = {"gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
 _TYPES = {
@@ -85,6 +86,8 @@ def _header(path: Path) -> tuple[Mapping[str, Any], int]:
         raise VolumeError(f"{path.name} cannot be read as {KIND}: its header does not end")
     end = min(ends, default=len(head))
     lines = [_decimal_points(line) for line in head[:end].splitlines(keepends=True)]
+    names_follow = (at for at, line in enumerate(lines, 1) if _key(line) in _DATA_FILE and b"LIST" in line.upper())
+    lines = lines[: next(names_follow, len(lines))]
     try:
         return nrrd.read_header(io.BytesIO(b"".join(lines))), end
     except (ValueError, nrrd.NRRDError):
