@@ -147,14 +147,13 @@ def _one(cohort: Path, slide: dict[str, Any], way: str, target: Target, keep: Pa
             if keep is not None and done.score.fault() is None:
                 keep.parent.mkdir(parents=True, exist_ok=True)
                 placement.save(keep)
-            middle = (np.asarray(stained.slide_shape) - 1) / 2
 
             def rigid(px: Any) -> Any:
-                return quality.placed(done.rigid, (px - middle) * np.asarray(stained.pixel_um))
+                return quality.placed(done.rigid, stained.um_of(px))
 
             def flat(of: Placement) -> Any:
                 pose = pose_of(of, stained)
-                return lambda px: pose.to_um((px - middle) * np.asarray(stained.pixel_um))
+                return lambda px: pose.to_um(stained.um_of(px))
 
             row |= _errors(truth, damage, target, rigid, placement.slide_to_volume_um)
             parts = _errors(truth, damage, target, flat(placement), flat(truth))
@@ -200,7 +199,7 @@ def _dirt(like: Stained, *, seed: int) -> Stained:
         for weight, sigma in ((1.0, 2.0), (1.0, 8.0), (1.5, 25.0))
     )
     density = np.clip(0.25 + 0.15 * noise, 0, 2).astype(np.float32)
-    return Stained(density, like.factor, like.pixel_um, like.slide_shape)
+    return dataclasses.replace(like, density=density)
 
 
 def _itk(target: Target, stained: Stained, start: Pose) -> tuple[Any, Any]:
@@ -244,13 +243,11 @@ def _itk(target: Target, stained: Stained, start: Pose) -> tuple[Any, Any]:
     second.SetMovingInitialTransform(affine)
     second.SetInitialTransform(bend, inPlace=True)
     second.Execute(fixed, moving)
-    middle = (np.asarray(stained.slide_shape) - 1) / 2
 
     def through(transforms: list[Any]) -> Any:
         def apply(px: Any) -> Any:
-            points = (px - middle) * np.asarray(stained.pixel_um)
             out = []
-            for y, x in points:
+            for y, x in stained.um_of(px):
                 at = (float(x), float(y), 0.0)
                 for transform in transforms:
                     at = transform.TransformPoint(at)

@@ -56,3 +56,13 @@ def test_every_benchmark_that_is_named_exists():
     for path in (ROOT / "benchmarks" / "results").glob("*.json"):
         for name in re.findall(r"benchmarks/\w+\.py", json.loads(path.read_text())["command"]):
             assert (ROOT / name).exists(), name
+
+
+def test_reports_to_libraries_say_that_they_are_not_sent_and_hold_a_script_and_versions():
+    reports = list((ROOT / "docs" / "upstream").glob("*.md"))
+    assert reports
+    for report in reports:
+        text = report.read_text()
+        assert "**Not sent.**" in text
+        assert "Versions: " in text
+        compile(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], report.name, "exec")

@@ -47,7 +47,7 @@ def test_titanium_does_not_decide_how_much_bone_differs_from_marrow(rng):
 def test_detail_is_what_the_colours_predict_elsewhere(rng):
     blobs = np.kron(rng.random((40, 40)) < 0.5, np.ones((4, 4), bool))
     density = np.where(blobs[..., None], (0.5, 0.3, 0.1), (0.1, 0.1, 0.05)).astype(np.float32)
-    stained = Stained(density, (1, 1), (5.0, 5.0), (160, 160))
+    stained = Stained.whole(density, (5.0, 5.0))
     pose = Pose(np.asarray([0.0, 397.5, 397.5]), np.asarray([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     once = Schedule(1, scale=1.0, in_plane_only=True)
     found = {}
@@ -78,7 +78,7 @@ def test_plane_image_stays_in_its_plane(rng):
     plane = rng.random((1, 80, 80)).astype(np.float32)
     scene = volume_scene(Target(plane, Grid(plane.shape, (5.0, 5.0, 5.0))), 5.0)
     density = np.repeat(plane[0][..., None], 3, axis=2)
-    slide = picture(Stained(density, (1, 1), (5.0, 5.0), (80, 80)), 5.0, classes=4, rich=False)
+    slide = picture(Stained.whole(density, (5.0, 5.0)), 5.0, classes=4, rich=False)
     start = Pose(np.asarray([0.0, 200.0, 194.0]), np.asarray([[0.0, 0.0], [0.98, 0.03], [-0.02, 1.03]]))
     found = fit(scene, slide, start, None, Schedule(20, scale=1.0, scale_spread=0.1, in_plane_only=True))
     np.testing.assert_allclose(found.pose.axes[0], 0.0, atol=1e-9)

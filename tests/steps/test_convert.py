@@ -133,3 +133,26 @@ def test_a_simulated_volume_says_so_in_ome_zarr_and_a_format_that_cannot_is_name
     assert read_volume(convert(tmp_path / "ct.ome.zarr", tmp_path / "copy.ome.zarr")).simulated == SIMULATED
     with pytest.warns(UserWarning, match="does not keep that it is simulated"):
         convert(tmp_path / "ct.ome.zarr", tmp_path / "copy.nrrd")
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 9), (4, 7, 1), (4, 1, 9), (1, 1, 9), (1, 1, 1)])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+def test_volumes_of_one_plane_or_one_voxel_across_become_tiff_and_come_back(tmp_path, rng, shape, name, dtype):
+    values = rng.integers(0, 99, shape).astype(dtype)
+    with create_volume(tmp_path / "ct.ome.zarr", Grid(shape, (3.0, 3.0, 3.0)), dtype=values.dtype) as writer:
+        writer[0 : shape[0], 0 : shape[1], 0 : shape[2]] = values
+    with warnings.catch_warnings(action="ignore"):
+        out = convert(tmp_path / "ct.ome.zarr", tmp_path / name)
+    again = read_volume(out, spacing_um=(3, 3, 3))
+    np.testing.assert_array_equal(again[:], values)
+    assert again.dtype == values.dtype
+
+
+def test_one_coloured_plane_becomes_tiff(tmp_path, rng):
+    values = rng.integers(0, 256, (1, 20, 30, 3), dtype=np.uint8)
+    with create_volume(tmp_path / "stained.ome.zarr", Grid((1, 20, 30), (2, 2, 2)), colours=3) as writer:
+        writer[0:1, 0:20, 0:30] = values
+    np.testing.assert_array_equal(
+        tifffile.imread(convert(tmp_path / "stained.ome.zarr", tmp_path / "a.tif")), values[0]
+    )

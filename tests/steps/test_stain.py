@@ -93,11 +93,35 @@ def test_bad_ct_is_refused_before_anything_is_written(lab, values, fault):
 
 def test_other_voxel_size_is_refused_unless_accepted(lab, tmp_path):
     recipe = StainRecipe(reading=VolumeOptions(spacing_um=(19.5,)))
-    with pytest.raises(ValueError, match=r"voxels of \(19\.5, 19\.5, 19\.5\) um but the stainer learnt at 5 um"):
+    with pytest.raises(ValueError, match=r"across z have pixels of 19\.5 x 19\.5 um, the stainer was trained on 5 um"):
         stain(lab / "stainer", lab / "ct.ome.zarr", lab / "out.ome.zarr", recipe=recipe)
     recipe = StainRecipe(reading=VolumeOptions(spacing_um=(19.5, 19.5, 19.5)), any_scale=True)
     out = stain(lab / "stainer", lab / "ct.ome.zarr", lab / "out.ome.zarr", recipe=recipe)
     assert read_volume(out).grid.spacing_um == (19.5, 19.5, 19.5)
+
+
+def test_only_the_pixels_of_the_planes_that_are_stained_must_have_the_stainer_s_size(lab, capsys):
+    recipe = StainRecipe(reading=VolumeOptions(spacing_um=(10, 5, 5)))
+    out = stain(lab / "stainer", lab / "ct.ome.zarr", lab / "out.ome.zarr", recipe=recipe)
+    assert "ct.ome.zarr: planes are 10 um apart along z, their pixels 5 x 5 um" in capsys.readouterr().err
+    assert read_volume(out).grid.spacing_um == (10.0, 5.0, 5.0)
+    same = stain(lab / "stainer", lab / "ct.ome.zarr", lab / "same.ome.zarr")
+    np.testing.assert_array_equal(read_volume(out)[:], read_volume(same)[:])
+    recipe = StainRecipe(reading=VolumeOptions(spacing_um=(10, 5, 5)), axis="y")
+    with pytest.raises(ValueError, match=r"planes of ct\.ome\.zarr across y have pixels of 10 x 5 um"):
+        stain(lab / "stainer", lab / "ct.ome.zarr", lab / "never.ome.zarr", recipe=recipe)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 50), (9, 40, 1), (2, 2, 2)])
+@pytest.mark.parametrize("axis", ["z", "y", "x"])
+def test_planes_of_few_voxels_are_stained_along_every_axis(lab, rng, shape, axis):
+    ct = write_ct(lab / "small.ome.zarr", rng.random(shape, dtype=np.float32) * 2)
+    out = stain(lab / "stainer", ct, lab / "out.ome.zarr", recipe=StainRecipe(axis=axis))
+    model = Stainer.load(lab / "stainer")
+    planes = np.moveaxis(read_volume(ct)[:], "zyx".index(axis), 0)
+    stained = np.moveaxis(np.stack([model(plane) for plane in planes]), 0, "zyx".index(axis))
+    difference = np.abs(read_volume(out)[:].astype(int) - stained)
+    assert difference.max() <= 1
 
 
 def test_truncated_stainer_is_refused_by_file(lab):

@@ -7,10 +7,7 @@ A point is the centre of its pixel.
 from __future__ import annotations
 
 import json
-import math
-import zipfile
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,26 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from tomostain.images.bounds import (
+    FARTHEST_UM,
+    MOST_SIDE_PX,
+    PIXELS_UM,
+    SPACINGS_UM,
+    THICKEST_UM,
+    check_point,
+    edge,
+    number,
+    read_raster,
+    sizes,
+    vector,
+)
+from tomostain.images.bounds import Vector as Vector
+
 Floats = npt.NDArray[np.floating[Any]]
-Vector = tuple[float, float, float]
-MOST_LATTICE_BYTES = 2**28
-"""A displacement is smooth: a field of more nodes is no lattice."""
-_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+Box = tuple[tuple[int, int], tuple[int, int]]
+LARGE_PLANE_PX = 2**26
+"""A plane of more pixels than this is cut to the part that meets the volume before it is filled."""
+_MOST_JSON_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class Grid:
             raise ValueError(f"a grid needs at least one pixel along each axis, this one is {self.shape}")
         if not all(0 < s < float("inf") for s in self.spacing_um):
             raise ValueError(f"spacing_um must be positive and finite, this one is {self.spacing_um}")
+        if not np.isfinite(self.origin_um).all():
+            raise ValueError(f"origin_um must be finite, this one is {self.origin_um}")
 
     @property
     def extent_um(self) -> tuple[float, ...]:
@@ -80,7 +94,7 @@ class Plane:
     def normal(self) -> Vector:
         """Unit vector (z, y, x) across the cut, ``down`` x ``right``."""
         normal = np.cross(np.asarray(self.down), np.asarray(self.right))
-        return _vector(normal / np.linalg.norm(normal))
+        return vector(normal / np.linalg.norm(normal))
 
     @property
     def grid(self) -> Grid:
@@ -95,6 +109,26 @@ class Plane:
         points: npt.NDArray[np.float64] = start + rows + columns
         return points
 
+    def within(self, grid: Grid) -> Plane:
+        """The part of the plane that can meet a volume's box: the same raster, fewer rows and columns.
+
+        Raises
+        ------
+        ValueError
+            No part of it can.
+        """
+        first, extent = np.asarray(grid.origin_um) - np.asarray(grid.spacing_um) / 2, np.asarray(grid.extent_um)
+        corners = first + extent * np.stack(np.meshgrid(*[(0.0, 1.0)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        axes = np.stack([self.down, self.right], axis=1)
+        px = (corners - np.asarray(self.corner_um)) @ axes / self.spacing_um
+        low = np.clip(np.floor(px.min(axis=0)), 0, np.asarray(self.shape)).astype(int)
+        high = np.clip(np.ceil(px.max(axis=0)) + 1, 0, np.asarray(self.shape)).astype(int)
+        if not (high > low).all():
+            raise ValueError("the plane does not meet the volume")
+        corner = np.asarray(self.corner_um) + axes @ (low * self.spacing_um)
+        rows, columns = (high - low).tolist()
+        return replace(self, shape=(rows, columns), corner_um=vector(corner))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "shape": list(self.shape),
@@ -106,9 +140,24 @@ class Plane:
 
     @classmethod
     def from_json(cls, text: dict[str, Any]) -> Plane:
-        rows, columns = text["shape"]
-        corner, down, right = (_vector(text[key]) for key in ("corner_um", "down", "right"))
-        return cls((int(rows), int(columns)), float(text["spacing_um"]), corner, down, right)
+        """Read what ``to_json`` made.
+
+        Raises
+        ------
+        ValueError
+            A number is missing, not finite or out of bounds, or the directions are not orthonormal.
+        """
+        try:
+            shape = sizes(text["shape"], "shape")
+            corner, down, right = (vector(text[key]) for key in ("corner_um", "down", "right"))
+            spacing_um = number(text["spacing_um"], "spacing_um", *SPACINGS_UM)
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"the plane is incomplete or damaged: {error!r}") from None
+        check_point(corner)
+        axes = np.asarray([down, right])
+        if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-3):
+            raise ValueError("the directions of the plane's rows and columns are not unit vectors at a right angle")
+        return cls(shape, spacing_um, corner, down, right)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +167,12 @@ class Placement:
     A slide pixel (y, x) lies at ``corner_um + y * step_y_um + x * step_x_um`` (z, y, x um; shrinkage and mirroring are
     in the two steps) plus a smooth displacement within the plane. ``displacement_um`` is (rows, columns, 2) float32: um
     along the unit vectors of step_y and step_x, on a lattice of nodes ``lattice_px`` slide pixels apart that starts at
-    slide pixel (0, 0); None where the slide is not deformed.
+    the window's first pixel; None where the slide is not deformed.
 
-    ``confidence`` is a raster (rows, columns) in [0, 1] over the whole slide, coarser than it: how far each part may be
-    believed. ``expected_tre_um`` is the median distance to the truth that its maker expects. Both are None where nobody
-    has judged the placement.
+    ``window_px`` ((top, bottom), (left, right)) is the part of the slide that was placed, the box around its tissue;
+    None for the whole slide. ``confidence`` is a raster (rows, columns) in [0, 1] over the window, coarser than the
+    slide: how far each part may be believed; outside the window it is 0. ``expected_tre_um`` is the median distance
+    to the truth that its maker expects. Both are None where nobody has judged the placement.
     """
 
     slide_shape: tuple[int, int]
@@ -132,6 +182,7 @@ class Placement:
     thickness_um: float = 0.0
     lattice_px: float = 1.0
     displacement_um: npt.NDArray[np.float32] | None = None
+    window_px: Box | None = None
     confidence: npt.NDArray[np.float32] | None = None
     expected_tre_um: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -140,12 +191,21 @@ class Placement:
     def _steps(self) -> npt.NDArray[np.float64]:
         return np.asarray([self.step_y_um, self.step_x_um], dtype=np.float64)
 
+    @property
+    def window(self) -> Box:
+        """((top, bottom), (left, right)) of the part of the slide that was placed."""
+        return self.window_px or ((0, self.slide_shape[0]), (0, self.slide_shape[1]))
+
+    @property
+    def _first_px(self) -> npt.NDArray[np.float64]:
+        return np.asarray([start for start, _ in self.window], dtype=np.float64)
+
     def displacement_at(self, points_px: Floats) -> npt.NDArray[np.float64]:
         """In-plane displacement at slide points: (..., 2) px -> (..., 2) um along the unit steps (cubic spline)."""
         points = np.asarray(points_px, dtype=np.float64)
         if self.displacement_um is None:
             return np.zeros(points.shape)
-        nodes = np.moveaxis(points / self.lattice_px, -1, 0)
+        nodes = np.moveaxis((points - self._first_px) / self.lattice_px, -1, 0)
         moved = [
             ndimage.map_coordinates(self.displacement_um[..., i].astype(np.float64), nodes, order=3, mode="nearest")
             for i in range(2)
@@ -179,26 +239,41 @@ class Placement:
         return np.asarray(points)
 
     def confidence_at(self, points_px: Floats) -> npt.NDArray[np.float32]:
-        """Confidence at slide points: (..., 2) px -> (...,) in [0, 1]; 1 where none was given."""
+        """Confidence at slide points: (..., 2) px -> (...,) in [0, 1]; 0 off the window, 1 in it if nobody judged."""
         points = np.asarray(points_px, dtype=np.float64)
+        stop = np.asarray([stop for _, stop in self.window])
+        off = np.any((points < self._first_px - 0.5) | (points > stop - 0.5), axis=-1) & (self.window_px is not None)
         if self.confidence is None:
-            return np.ones(points.shape[:-1], dtype=np.float32)
-        share = np.asarray(self.confidence.shape) / np.asarray(self.slide_shape)
-        nodes = np.moveaxis((points + 0.5) * share - 0.5, -1, 0)
-        return np.asarray(ndimage.map_coordinates(self.confidence, nodes, order=1, mode="nearest"), dtype=np.float32)
+            return np.where(off, np.float32(0), np.float32(1))
+        share = np.asarray(self.confidence.shape) / (stop - self._first_px)
+        nodes = np.moveaxis((points - self._first_px + 0.5) * share - 0.5, -1, 0)
+        found = ndimage.map_coordinates(self.confidence, nodes, order=1, mode="nearest")
+        return np.where(off, np.float32(0), found).astype(np.float32)
 
     def plane(self, spacing_um: float, *, margin_um: float = 0.0) -> Plane:
-        """The flat raster, ``spacing_um`` apart, that just holds the slide (plus a margin) in the volume's world."""
+        """The flat raster, ``spacing_um`` apart, that just holds the window (plus a margin) in the volume's world.
+
+        Raises
+        ------
+        ValueError
+            It would have more than ``MOST_SIDE_PX`` rows or columns.
+        """
         steps = self._steps
         down = steps[0] / np.linalg.norm(steps[0])
         right = steps[1] - (steps[1] @ down) * down
         right /= np.linalg.norm(right)
-        edges_px = _border(self.slide_shape)
+        edges_px = _border(self.window)
         inside = (self.slide_to_volume_um(edges_px) - np.asarray(self.corner_um)) @ np.stack([down, right], axis=1)
         first, last = inside.min(axis=0) - margin_um, inside.max(axis=0) + margin_um
-        rows, columns = np.maximum(np.floor((last - first) / spacing_um).astype(int) + 1, 1)
+        size = np.floor((last - first) / spacing_um) + 1
+        if not size.max() <= MOST_SIDE_PX:
+            raise ValueError(
+                f"the placement lays the slide over {float((last - first).max()) / 1000:g} mm, too large for pixels of "
+                f"{spacing_um:g} um; check the placement and the voxel size"
+            )
+        rows, columns = np.maximum(size.astype(int), 1)
         corner = np.asarray(self.corner_um) + first[0] * down + first[1] * right
-        return Plane((int(rows), int(columns)), float(spacing_um), _vector(corner), _vector(down), _vector(right))
+        return Plane((int(rows), int(columns)), float(spacing_um), vector(corner), vector(down), vector(right))
 
     def save(self, path: Path) -> Path:
         """Write ``path`` (JSON) and, beside it as compressed .npz, the displacement field and the confidence."""
@@ -215,11 +290,13 @@ class Placement:
         }
         if self.expected_tre_um is not None:
             text["expected_tre_um"] = self.expected_tre_um
+        if self.window_px is not None:
+            text["window_px"] = [list(edge) for edge in self.window_px]
         beside = path.with_suffix(".npz")
         fields = {"displacement_um": self.displacement_um, "confidence": self.confidence}
-        given = {name: values.astype(np.float32) for name, values in fields.items() if values is not None}
-        if given:
-            np.savez_compressed(beside, **given)  # type: ignore[arg-type]
+        stored = {name: values.astype(np.float32) for name, values in fields.items() if values is not None}
+        if stored:
+            np.savez_compressed(beside, **stored)  # type: ignore[arg-type]
         if self.displacement_um is not None:
             text |= {"lattice_px": self.lattice_px, "displacement": beside.name}
         if self.confidence is not None:
@@ -242,28 +319,30 @@ class Placement:
         if not path.is_file():
             raise FileNotFoundError(f"there is no placement {path}; `tomostain register` writes one")
         try:
+            if path.stat().st_size > _MOST_JSON_BYTES:
+                raise ValueError(f"it is {path.stat().st_size / 2**20:.0f} MiB large")
             text = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} cannot be read as a placement: {error}") from None
         if not isinstance(text, dict) or text.get("format") != "tomostain-placement":
             raise ValueError(f"{path} is not a tomostain placement; `tomostain register` writes one")
         try:
             fields = {
-                name: _beside(path.parent / Path(text[key]).name, name, axes)
+                name: read_raster(path.parent / Path(text[key]).name, name, axes)
                 for key, name, axes in (("displacement", "displacement_um", 3), ("confidence", "confidence", 2))
                 if key in text
             }
             lattice = float(text["lattice_px"]) if "displacement" in text else 1.0
-            expected = text.get("expected_tre_um")
-            rows, columns = text["slide_shape"]
+            expected, window = text.get("expected_tre_um"), text.get("window_px")
             made = cls(
-                slide_shape=(int(rows), int(columns)),
-                corner_um=_vector(text["corner_um"]),
-                step_y_um=_vector(text["step_y_um"]),
-                step_x_um=_vector(text["step_x_um"]),
+                slide_shape=sizes(text["slide_shape"], "slide_shape"),
+                corner_um=vector(text["corner_um"]),
+                step_y_um=vector(text["step_y_um"]),
+                step_x_um=vector(text["step_x_um"]),
                 thickness_um=float(text["thickness_um"]),
                 lattice_px=lattice,
                 displacement_um=fields.get("displacement_um"),
+                window_px=None if window is None else (edge(window[0]), edge(window[1])),
                 confidence=fields.get("confidence"),
                 expected_tre_um=None if expected is None else float(expected),
                 notes=dict(text.get("notes", {})),
@@ -274,51 +353,39 @@ class Placement:
         return made
 
     def _check(self) -> None:
-        """Refuse what no slide can be: sizes below one, numbers that are not finite, steps of no length or alike."""
-        numbers = [*self.corner_um, *self.step_y_um, *self.step_x_um, self.thickness_um, self.lattice_px]
+        """Refuse what no slide can be; every number of a placement is bounded here."""
+        check_point(self.corner_um)
+        number(self.thickness_um, "thickness_um", 0.0, THICKEST_UM)
         if self.expected_tre_um is not None:
-            numbers.append(self.expected_tre_um)
-        if not np.isfinite(numbers).all() or self.thickness_um < 0 or self.lattice_px <= 0:
-            raise ValueError("a length is negative or not finite")
-        if min(self.slide_shape) < 1:
-            raise ValueError(f"the slide is {self.slide_shape} px large")
+            number(self.expected_tre_um, "expected_tre_um", 0.0, FARTHEST_UM)
+        for (start, stop), side in zip(self.window, self.slide_shape, strict=True):
+            if not 0 <= start < stop <= side:
+                raise ValueError(f"window_px {self.window_px} is no part of a slide of {self.slide_shape} px")
         lengths = np.linalg.norm(self._steps, axis=1)
-        if not (lengths > 0).all() or np.linalg.norm(np.cross(*self._steps)) < 1e-6 * np.prod(lengths):
-            raise ValueError("the steps span no plane")
+        for length, name in zip(lengths, ("step_y_um", "step_x_um"), strict=True):
+            number(length, f"the length of {name}", *PIXELS_UM)
+        if np.linalg.norm(np.cross(*self._steps)) < 0.1 * np.prod(lengths):
+            raise ValueError("step_y_um and step_x_um are nearly parallel and span no plane")
+        sides = np.asarray([stop - start for start, stop in self.window])
+        if self.displacement_um is not None:
+            number(self.lattice_px, "lattice_px", 0.25, MOST_SIDE_PX)
+            reach = (np.asarray(self.displacement_um.shape[:2]) - 1) * self.lattice_px
+            if not ((reach >= 0.9 * (sides - 1)) & (reach <= 2 * sides + 4 * self.lattice_px)).all():
+                covered = " x ".join(f"{r:g}" for r in reach)
+                raise ValueError(f"the displacement covers {covered} px, what was placed is {sides[0]} x {sides[1]} px")
+            if np.abs(self.displacement_um).max() > float((sides * lengths).max()):
+                raise ValueError("the displacement is larger than the slide")
+        if self.confidence is not None and not (self.confidence.min() >= 0 and self.confidence.max() <= 1):
+            raise ValueError("the confidence does not lie in 0 .. 1")
 
 
-def _beside(path: Path, name: str, axes: int) -> npt.NDArray[np.float32]:
-    """A field that lies beside a placement, checked before it is unfolded: (rows, columns[, 2]) float32."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-            if np.lib.format.read_magic(member) != (1, 0):
-                raise ValueError("an unknown version")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-        if len(shape) != axes or (axes == 3 and shape[2] != 2) or min(shape) < 1 or dtype != np.float32:
-            raise ValueError(f"it holds {dtype} {shape}")
-        if math.prod(shape) * dtype.itemsize > MOST_LATTICE_BYTES:
-            raise ValueError(f"its lattice of {shape} is too fine to be one")
-        with np.load(path, allow_pickle=False) as stored:
-            values: npt.NDArray[np.float32] = np.asarray(stored[name])
-    except (*_ZIP_FAULTS, KeyError, ValueError, OSError) as error:
-        said = str(error)[:100].encode("ascii", "backslashreplace").decode()  # zipfile quotes a damaged header whole
-        raise ValueError(f"its {name} in {path.name} cannot be read: {said}") from None
-    if not np.isfinite(values).all():
-        raise ValueError(f"its {name} in {path.name} has values that are not finite")
-    return values
-
-
-def _vector(values: Any) -> Vector:
-    z, y, x = (float(v) for v in values)
-    return z, y, x
-
-
-def _border(shape: tuple[int, int], per_edge: int = 65) -> npt.NDArray[np.float64]:
-    """Points along the four edges of a slide: (n, 2) y, x px."""
+def _border(window: Box, per_edge: int = 65) -> npt.NDArray[np.float64]:
+    """Points along the four edges of a part of a slide: (n, 2) y, x px."""
     along = np.linspace(0.0, 1.0, per_edge)
     zero, one = np.zeros(per_edge), np.ones(per_edge)
     unit = np.concatenate(
         [np.stack(pair, axis=1) for pair in ((along, zero), (along, one), (zero, along), (one, along))]
     )
-    corners: npt.NDArray[np.float64] = unit * (np.asarray(shape) - 1)
+    first, size = np.asarray([start for start, _ in window]), np.asarray([stop - start - 1 for start, stop in window])
+    corners: npt.NDArray[np.float64] = first + unit * size
     return corners

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from tomostain.images.geometry import Grid
 
 Array = npt.NDArray[Any]
+
+_SAMPLED_PLANES = 16
 
 
 class LazyArray(Protocol):
@@ -61,6 +64,16 @@ class Volume:
     def simulated(self) -> str | None:
         """What of it was simulated, in words; None for a volume of a real specimen."""
         return self.about.get("simulated")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, type, voxel size and the values of up to 16 evenly spaced planes.
+
+        The same volume in another format has the same fingerprint; ``runs.fingerprint`` is that of a file.
+        """
+        digest = hashlib.sha256(repr((self.shape, self.dtype.newbyteorder("=").str, self.grid.spacing_um)).encode())
+        for z in np.unique(np.linspace(0, self.shape[0] - 1, min(self.shape[0], _SAMPLED_PLANES)).astype(int)):
+            digest.update(np.ascontiguousarray(self[slice(int(z), int(z) + 1)]).tobytes())
+        return digest.hexdigest()
 
     def __getitem__(self, window: Any) -> Array:
         return np.asarray(self.array[window])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,12 +18,18 @@ _PIECE_PX = (64, 256, 256)
 """What of the finer level is in memory at once: whole chunks, so that each is decoded once."""
 
 
-def level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Shapes from the finest level to the coarsest, each half of the one before, rounded up."""
+def level_shapes(shape: tuple[int, ...], *, smallest: int = SMALLEST_LEVEL_PX) -> list[tuple[int, ...]]:
+    """Shapes from the finest level to the first that fits ``smallest``, each half of the one before, rounded up."""
     shapes = [tuple(shape)]
-    while max(shapes[-1]) > SMALLEST_LEVEL_PX and len(shapes) < MOST_LEVELS:
+    while max(shapes[-1]) > smallest and len(shapes) < MOST_LEVELS:
         shapes.append(tuple(max(1, -(-n // 2)) for n in shapes[-1]))
     return shapes
+
+
+def made_even(block: npt.NDArray[Any], axes: Sequence[int]) -> npt.NDArray[Any]:
+    """The block with its last plane, row or column repeated along each of these axes that has an odd size."""
+    odd = [(0, n % 2 if i in axes else 0) for i, n in enumerate(block.shape)]
+    return np.pad(block, odd, mode="edge") if any(after for _, after in odd) else block
 
 
 def pieces(window: Window, finer_shape: tuple[int, ...]) -> Iterator[tuple[Window, Window]]:
@@ -45,9 +51,7 @@ def halved(block: npt.NDArray[Any], *, colours: bool, reduce: Reduce) -> npt.NDA
     """
     if reduce == "nearest":
         return block[..., ::2, ::2, ::2]
-    odd = [(0, n % 2) for n in block.shape[-3:]]
-    if any(after for _, after in odd):
-        block = np.pad(block, [(0, 0)] * (block.ndim - 3) + odd, mode="edge")
+    block = made_even(block, range(block.ndim - 3, block.ndim))
     if colours:
         return np.stack([to_srgb(_mean_of_eight(to_linear(channel))) for channel in block])
     mean = _mean_of_eight(block.astype(np.float32))

@@ -1,4 +1,4 @@
-"""The words by which an image of the phantom is told from one of a real specimen; imports nothing, so decoders may."""
+"""The note that marks an image of the phantom; imports nothing, so that decoders can use it."""
 
 SIMULATED = "simulated by tomostain phantom"
-"""What a file of the phantom says about itself in its own metadata: no microscope and no X-ray has seen it."""
+"""Written into the metadata of every file of the phantom, which no microscope and no X-ray scanner has made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree
 
@@ -32,3 +33,38 @@ def edge_um(pixels: Any, axis: str) -> float | None:
     number = number_of(pixels.get(f"PhysicalSize{axis}"))
     unit = um_per_symbol(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
     return number * unit if number and unit and number > 0 else None
+
+
+def whole_number(text: str | None, least: int = 1) -> int:
+    """A number of planes, channels or pages.
+
+    Raises
+    ------
+    ValueError
+        It is none, or smaller than ``least``.
+    """
+    if text is None or not re.fullmatch(r"\s*\d{1,12}\s*", text, re.ASCII) or int(text) < least:
+        raise ValueError(f"has broken OME metadata: {text!r} is no number of planes; export it again")
+    return int(text)
+
+
+def pages_along(pixels: Any, axis: str, count: int) -> tuple[int, ...]:
+    """The page of each of ``count`` planes along Z or C, by a Pixels element's TiffData; in order where it has none.
+
+    Raises
+    ------
+    ValueError
+        They lie in several files, or it is not said where each is.
+    """
+    blocks = named(pixels, "TiffData")
+    files = {u.get("FileName") for block in blocks for u in named(block, "UUID") if u.get("FileName")}
+    if len(files) > 1:
+        raise ValueError(f"is one file of several ({', '.join(sorted(files)[:3])}, ...); export it as one file")
+    found = {} if blocks else {plane: plane for plane in range(count)}
+    for block in blocks:
+        page, first = whole_number(block.get("IFD", "0"), 0), whole_number(block.get(f"First{axis}", "0"), 0)
+        planes = whole_number(block.get("PlaneCount", "1" if "IFD" in block.attrib else str(count)), 0)
+        found.update({first + i: page + i for i in range(min(planes, count))})
+    if sorted(found) != list(range(count)):
+        raise ValueError(f"does not say where each of its {count} planes is; export it again")
+    return tuple(found[plane] for plane in range(count))

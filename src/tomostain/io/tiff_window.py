@@ -11,13 +11,21 @@ Array = npt.NDArray[Any]
 Span = tuple[int, int]
 
 
-def window_of(page: Any, rows: Span, columns: Span) -> Array:
-    """The values of some rows and columns (first, last + 1) of a page, (y, x, sample), as they are stored."""
+def window_of(page: Any, rows: Span, columns: Span, *, missing: int | None = None) -> Array:
+    """The values of some rows and columns (first, last + 1) of a page, (y, x, sample), as they are stored.
+
+    ``missing`` stands where a strip or tile is not stored.
+
+    Raises
+    ------
+    ValueError
+        Strips or tiles hold values of another type than the page's tags say.
+    """
     height, width, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
-    if rows == (0, height) and columns == (0, width):
+    if missing is None and rows == (0, height) and columns == (0, width):
         values = page.asarray(squeeze=False)  # (separate sample, depth, y, x, contiguous sample)
         return np.moveaxis(values[:, 0, :, :, 0], 0, -1) if page.planarconfig == 2 else values[0, 0]
-    out = np.zeros((rows[1] - rows[0], columns[1] - columns[0], samples), page.dtype)
+    out = np.full((rows[1] - rows[0], columns[1] - columns[0], samples), missing or 0, page.dtype)
     tall, wide = segment_shape(page)
     down, across = -(-height // tall), -(-width // wide)
     touched = [
@@ -34,6 +42,8 @@ def window_of(page: Any, rows: Span, columns: Span) -> Array:
     for data, index in segments:
         segment, at, _ = page.decode(data, index, **tables)
         if segment is not None:
+            if segment.dtype.kind != out.dtype.kind or segment.dtype.itemsize != out.dtype.itemsize:
+                raise ValueError(f"its tags say {out.dtype} values, but its strips or tiles hold {segment.dtype}")
             target = out[..., at[0] : at[0] + 1] if separate > 1 else out
             _paste(target, segment[0], (int(at[2]), int(at[3])), (rows, columns))
     return out

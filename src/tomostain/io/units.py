@@ -15,7 +15,7 @@ UM_PER_INCH, UM_PER_CM, UM_PER_MM = 25400.0, 1e4, 1e3
 PLAUSIBLE_VOXEL_UM = (PIXEL_UM.low, PIXEL_UM.high)
 """Edges of voxels outside this, 1 nm to 2 cm, are slips of a unit."""
 PLAUSIBLE_PIXEL_UM = (0.05, 100.0)
-"""Edges of a slide's pixels outside this are not believed of a file."""
+"""Edges of a slide's pixels outside this in a file are slips of a unit."""
 
 _PREFIXES = {
     "Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "": 0, "d": -1, "c": -2,

@@ -112,6 +112,10 @@ class Stainer:
             painted[part.core] = self.paint_rgb(slab[(slice(None), *part.outer)])[part.inner]
         return painted
 
+    def taken_px(self, side: int) -> int:
+        """The length of a tile's side as the net takes it: a multiple of its stride, and at least four of them."""
+        return max(-(-side // self.stride_px), _SMALLEST_STRIDES) * self.stride_px
+
     def prepared(self, ct: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
         """What the net is given for CT values (..., planes, y, x): unit values, float32, of lengths the net can take.
 
@@ -124,8 +128,7 @@ class Stainer:
         """
         if not np.isfinite(ct).all():
             raise ValueError("the CT has NaN or infinite values here; mask or mend them before staining")
-        stride = self.stride_px
-        fill = [(0, max(-side % stride, _SMALLEST_STRIDES * stride - side)) for side in ct.shape[-2:]]
+        fill = [(0, self.taken_px(side) - side) for side in ct.shape[-2:]]
         values = np.pad(ct, [(0, 0)] * (ct.ndim - 2) + fill, mode="edge") if np.any(fill) else ct
         return self.ct_range.to_unit(values)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
-from tomostain.images.geometry import Grid, Placement, Plane
+from tomostain.images.geometry import LARGE_PLANE_PX, Grid, Placement, Plane
 from tomostain.images.grey_values import GreyValues
 from tomostain.images.image import Slide, Volume
 from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
@@ -119,6 +119,8 @@ def make_pair(
             f"{placement.slide_shape[0]} x {placement.slide_shape[1]}; use the placement of this slide"
         )
     plane = placement.plane(float(min(volume.grid.spacing_um)))
+    if plane.shape[0] * plane.shape[1] > LARGE_PLANE_PX:
+        plane = plane.within(volume.grid)
     ct = plane_of(volume, plane, planes=planes)
     stain, covered = slide_on_plane(slide, placement, plane)
     inside = np.asarray(np.isfinite(ct).all(axis=0))
@@ -132,6 +134,9 @@ def make_pair(
     notes: dict[str, Any] = {"slide": list(slide.about["notes"])} if slide.about.get("notes") else {}
     if placement.expected_tre_um is not None:
         notes["expected_tre_um"] = placement.expected_tre_um
+    notes |= {key: placement.notes[key] for key in ("probability", "check") if key in placement.notes}
+    notes["volume"] = {"shape": volume.grid.shape, "spacing_um": volume.grid.spacing_um}
+    notes["volume"]["origin_um"] = volume.grid.origin_um
     return Pair(
         ct=np.where(np.isfinite(ct), ct, np.float32(np.median(ct[:, mask]) if mask.any() else 0.0)),
         stain=stain,

@@ -271,13 +271,13 @@ def placement_of(done: Registered, stained: Stained) -> Placement:
     pose, bend = done.fit.pose, done.fit.field
     pixel = np.asarray(stained.pixel_um)
     steps = pose.axes * pixel
-    half = (np.asarray(stained.slide_shape) - 1) / 2
-    corner = pose.centre_um - steps @ half
+    first_px = np.asarray([start for start, _ in stained.window_px])
+    corner = pose.centre_um - steps @ stained.centre_px
     displacement, lattice_px = None, 1.0
     if bend is not None:
         lattice_px = max(1.0, round(bend.step_um / 3 / float(pixel.mean())))
-        nodes = [np.arange(int(np.ceil((n - 1) / lattice_px)) + 1) * lattice_px for n in stained.slide_shape]
-        points = (np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1) - half) * pixel
+        nodes = [np.arange(int(np.ceil((n - 1) / lattice_px)) + 1) * lattice_px for n in stained.window_shape]
+        points = stained.um_of(np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1) + first_px)
         displacement = bend.at(points).astype(np.float32)
     (cz, cy, cx), (yz, yy, yx), (xz, xy, xx) = (tuple(float(v) for v in w) for w in (corner, steps[:, 0], steps[:, 1]))
     return Placement(
@@ -288,6 +288,7 @@ def placement_of(done: Registered, stained: Stained) -> Placement:
         thickness_um=done.thickness_um,
         lattice_px=lattice_px,
         displacement_um=displacement,
+        window_px=stained.window_px,
         confidence=done.confidence,
         expected_tre_um=done.score.expected_tre_um,
         notes={
@@ -296,6 +297,7 @@ def placement_of(done: Registered, stained: Stained) -> Placement:
             "mirrored": pose.mirrored,
             "scale": [float(v) for v in np.linalg.norm(pose.axes, axis=0)],
             "probability": done.score.probability,
+            "check_by_eye": done.score.doubtful,
             "explained": done.score.ratio,
             "detail": done.score.detail,
             "margin": done.score.margin,
@@ -306,10 +308,10 @@ def placement_of(done: Registered, stained: Stained) -> Placement:
 
 
 def pose_of(placement: Placement, stained: Stained) -> Pose:
-    """The flat pose closest to a placement (least squares over the slide)."""
-    axes = [np.linspace(0, n - 1, 15) for n in placement.slide_shape]
+    """The flat pose closest to a placement (least squares over the tissue)."""
+    axes = [np.linspace(start, stop - 1, 15) for start, stop in stained.window_px]
     px = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    um = (px - (np.asarray(placement.slide_shape) - 1) / 2) * np.asarray(stained.pixel_um)
+    um = stained.um_of(px)
     design = np.column_stack([np.ones(len(um)), um])
-    solved = np.linalg.lstsq(design, placement.slide_to_volume_um(px), rcond=None)[0]
+    solved = np.asarray(np.linalg.lstsq(design, placement.slide_to_volume_um(px), rcond=None)[0], dtype=np.float64)
     return Pose(solved[0], solved[1:].T)

@@ -6,7 +6,7 @@ which a CT can be predicted. Nothing here assumes which tissue is bright in whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from skimage.filters import threshold_otsu
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Slide, Volume
 from tomostain.images.srgb import to_linear
+from tomostain.registration.tissue import block_means, tissue_box
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -29,6 +30,12 @@ _METAL = 5.0
 _APART = 0.7
 """Share of variance between two kinds from which they are two (0.64 for the halves of one bell curve)."""
 _SAMPLE = 200_000
+_LEAST_GREY, _MOST_GREY = 5.0, 24.0
+"""Of 255: the smallest difference from glass that counts as tissue, and how uneven glass may be."""
+_LEAST_SPAN, _MOST_SPAN, _NOISE_SPAN = 0.05, 0.15, 0.35
+"""The same for CT values, as shares of the span of its tissues, and how noisy air may be."""
+_AROUND = 0.05
+"""How much wider than the specimen the box is on each side."""
 _FINEST_VOXELS = 3 * 10**8
 """Voxels that are held at once; a larger volume is averaged down."""
 
@@ -64,13 +71,36 @@ class Target:
 class Stained:
     """A slide averaged down: optical density (y, x, 3) float32, and how many slide pixels (y, x) make one of its own.
 
-    ``pixel_um`` is the slide pixel's size as the scanner states it; ``slide_shape`` the whole slide in pixels.
+    ``pixel_um`` is the slide pixel's size as the scanner states it; ``slide_shape`` the whole slide in pixels;
+    ``window_px`` ((top, bottom), (left, right)) the part of it that ``density`` shows: the box around the tissue.
     """
 
     density: Float32
     factor: tuple[int, int]
     pixel_um: tuple[float, float]
     slide_shape: tuple[int, int]
+    window_px: tuple[tuple[int, int], tuple[int, int]]
+
+    @classmethod
+    def whole(cls, density: Float32, pixel_um: tuple[float, float]) -> Stained:
+        """Densities (y, x, 3) of a whole slide, pixel for pixel."""
+        rows, columns = density.shape[:2]
+        return cls(density, (1, 1), pixel_um, (rows, columns), ((0, rows), (0, columns)))
+
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        """Slide pixels (y, x) of the window."""
+        (top, bottom), (left, right) = self.window_px
+        return bottom - top, right - left
+
+    @property
+    def centre_px(self) -> Float64:
+        """The window's centre, slide px (y, x); slide um are counted from here."""
+        return np.asarray([(start + stop - 1) / 2 for start, stop in self.window_px])
+
+    def um_of(self, slide_px: Any) -> Float64:
+        """Slide pixels (..., 2) as slide um from the window's centre."""
+        return np.asarray((np.asarray(slide_px) - self.centre_px) * np.asarray(self.pixel_um))
 
     @property
     def spacing_um(self) -> tuple[float, float]:
@@ -79,31 +109,31 @@ class Stained:
 
     @property
     def points_um(self) -> Float64:
-        """Slide um (y, x), seen from the slide's centre, of every averaged pixel: (y, x, 2)."""
+        """Slide um (y, x), seen from the window's centre, of every averaged pixel: (y, x, 2)."""
         axes = [
             ((np.arange(n) * f + (f - 1) / 2) - (whole - 1) / 2) * pixel
             for n, f, whole, pixel in zip(
-                self.density.shape, self.factor, self.slide_shape, self.pixel_um, strict=False
+                self.density.shape, self.factor, self.window_shape, self.pixel_um, strict=False
             )
         ]
         return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 
     @property
     def extent_um(self) -> tuple[float, float]:
-        """Edges (y, x) of the slide in slide um."""
-        return self.slide_shape[0] * self.pixel_um[0], self.slide_shape[1] * self.pixel_um[1]
+        """Edges (y, x) of the window in slide um."""
+        return self.window_shape[0] * self.pixel_um[0], self.window_shape[1] * self.pixel_um[1]
 
     def at_spacing(self, spacing_um: float) -> Stained:
         """Averaged further, to about ``spacing_um``."""
         more = [max(1, round(spacing_um / s)) for s in self.spacing_um]
         if max(more) == 1:
             return self
-        density = _blocks(self.density, more)
-        return Stained(density, (self.factor[0] * more[0], self.factor[1] * more[1]), self.pixel_um, self.slide_shape)
+        factor = (self.factor[0] * more[0], self.factor[1] * more[1])
+        return replace(self, density=block_means(self.density, more), factor=factor)
 
 
 def read_target(volume: Volume) -> Target:
-    """Load a CT volume and turn its values into working values.
+    """Load a CT volume, keep the box around its specimen, and turn its values into working values.
 
     Without heavy metal, the median becomes 0 and half the spread between the 10th and 90th percentile 1; ``asinh`` then
     keeps metal, which may be ten times as dense as bone, from outweighing all else. Volumes above 3e8 voxels are
@@ -116,16 +146,36 @@ def read_target(volume: Volume) -> Target:
     factors = [min(factor, n) for n in shape]
     step = max(factors[0], 32 // factors[0] * factors[0])
     parts = [
-        _blocks(np.asarray(volume[z : z + step], dtype=np.float32), factors)
+        block_means(np.asarray(volume[z : z + step], dtype=np.float32), factors)
         for z in range(0, shape[0] // factors[0] * factors[0], step)
     ]
-    values = np.concatenate(parts)
-    low, middle, high = np.percentile(_without_metal(_some(values)), [10, 50, 90])
+    values, grid, specimen = _specimen(np.concatenate(parts), _coarser(volume.grid, factors))
+    low, middle, high = np.percentile(_without_metal(_some(values[specimen])), [10, 50, 90])
     spread = max(float(high - low) / 2, 1e-6 * max(abs(float(high)), 1.0))
     np.subtract(values, np.float32(middle), out=values)
     np.divide(values, np.float32(spread), out=values)
     np.arcsinh(values, out=values)
-    return Target(values, _coarser(volume.grid, factors))
+    return Target(values, grid)
+
+
+def _specimen(values: Float32, grid: Grid) -> tuple[Float32, Grid, tuple[slice, ...]]:
+    """A volume without the air around its specimen, but for a little, its grid, and where it is surely specimen."""
+    flat = values.shape[0] == 1
+    span = float(np.subtract(*np.percentile(_without_metal(_some(values)), [99, 1])))
+    if span <= 0:
+        return values, grid, (slice(None),) * 3
+    bounds = {"least": _LEAST_SPAN * span, "most": _MOST_SPAN * span, "noise": _NOISE_SPAN * span}
+    found = tissue_box((values[0] if flat else values)[..., None], **bounds)
+    box = ((0, 1), *found) if flat else found
+    wider, core = [], []
+    for (start, stop), n in zip(box, values.shape, strict=True):
+        extra = round(_AROUND * (stop - start))
+        wider.append((max(0, start - extra), min(n, stop + extra)))
+        core.append((start + extra * (start > 0), stop - extra * (stop < n)))
+    origin = [o + start * s for o, (start, _), s in zip(grid.origin_um, wider, grid.spacing_um, strict=True)]
+    inside = values[tuple(slice(*edge) for edge in wider)].copy()
+    specimen = tuple(slice(a - low, b - low) for (a, b), (low, _) in zip(core, wider, strict=True))
+    return inside, Grid(inside.shape, grid.spacing_um, tuple(origin)), specimen
 
 
 def _without_metal(values: Float32) -> Float32:
@@ -166,17 +216,25 @@ def _split(values: Float32) -> _Split | None:
 def read_stained(slide: Slide, spacing_um: float) -> Stained:
     """Read a slide averaged down, in linear light, to about ``spacing_um`` and turn it into optical densities.
 
-    White is the 99th percentile of each channel: the glass where the slide shows some.
+    Only the box around the tissue is kept, so that empty glass around it has no influence. White is the 99th percentile
+    of each channel in that box: the glass where it shows some.
     """
     pixel = slide.pixel_um
     factor = tuple(max(1, round(spacing_um / p)) for p in pixel)
     band = max(1, 1024 // factor[0]) * factor[0]
     rows = slide.shape[0] // factor[0] * factor[0]
-    parts = [_blocks(to_linear(slide[start : min(start + band, rows)]), factor) for start in range(0, rows, band)]
+    parts = [block_means(to_linear(slide[start : min(start + band, rows)]), factor) for start in range(0, rows, band)]
     light = np.concatenate(parts)
+    box = tissue_box(255 * light ** np.float32(1 / 2.2), least=_LEAST_GREY, most=_MOST_GREY)
+    window = [
+        (start * f, whole if stop == n else stop * f)
+        for (start, stop), f, n, whole in zip(box, factor, light.shape, slide.shape, strict=False)
+    ]
+    light = light[slice(*box[0]), slice(*box[1])]
     white = np.maximum(np.percentile(light.reshape(-1, 3), 99, axis=0), 1e-3).astype(np.float32)
-    density = -np.log10(np.clip(light / white, 10.0**-DENSEST, 1.0))
-    return Stained(density.astype(np.float32), (factor[0], factor[1]), pixel, (slide.shape[0], slide.shape[1]))
+    density = -np.log10(np.clip(light / white, 10.0**-DENSEST, 1.0)).astype(np.float32)
+    shape = (slide.shape[0], slide.shape[1])
+    return Stained(density, (factor[0], factor[1]), pixel, shape, (window[0], window[1]))
 
 
 def colour_classes(density: Float32, count: int, *, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -194,23 +252,8 @@ def colour_classes(density: Float32, count: int, *, seed: int = 0) -> npt.NDArra
     return vq(stack, centres)[0].reshape(density.shape[:2]).astype(np.uint8)
 
 
-def _blocks(values: npt.NDArray[Any], factors: Any) -> Float32:
-    """Block means over the first axes; what does not fill a block at the end is left out."""
-    count = len(factors)
-    shape = [n // f for n, f in zip(values.shape, factors, strict=False)]
-    if max(factors) == 1:
-        return np.asarray(values, dtype=np.float32)
-    cropped = values[tuple(slice(0, n * f) for n, f in zip(shape, factors, strict=True))]
-    for axis in range(count):
-        f = factors[axis]
-        if f > 1:
-            split = cropped.reshape(*cropped.shape[:axis], cropped.shape[axis] // f, f, *cropped.shape[axis + 1 :])
-            cropped = split.mean(axis=axis + 1, dtype=np.float32)
-    return np.asarray(cropped, dtype=np.float32)
-
-
 def _block_mean(values: Float32, grid: Grid, factors: list[int]) -> tuple[Float32, Grid]:
-    return _blocks(values, factors), _coarser(grid, factors)
+    return block_means(values, factors), _coarser(grid, factors)
 
 
 def _coarser(grid: Grid, factors: list[int]) -> Grid:

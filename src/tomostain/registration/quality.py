@@ -27,6 +27,8 @@ ACCEPTED = 0.5
 """Least probability of being right that is accepted."""
 ERROR_SCALE, ERROR_POWER = 0.94, 1.26
 """Expected TRE = scale x voxel x (disagreement / voxel) ** power; fitted to those 32 right ones."""
+CHECKED = 0.9
+"""Below this probability a person should look at the placement before it is used."""
 LEAST_STAINED = 0.02
 """Least share of a slide that must differ from bare glass."""
 
@@ -69,6 +71,11 @@ class Score:
     def expected_tre_um(self) -> float:
         """The median distance to the truth to expect, um."""
         return float(ERROR_SCALE * self.voxel_um * (self.disagreement_um / self.voxel_um) ** ERROR_POWER)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a person should look at the placement before it is used."""
+        return self.probability < CHECKED
 
     def fault(self) -> str | None:
         """Why the placement must not be used, None where it may."""

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tomostain.pairs.pair import load_pair
+from tomostain.images.geometry import Grid
+from tomostain.pairs.pair import Pair, load_pair
+from tomostain.reporting.drawing import plane_in_volume
 from tomostain.reporting.errors import Case, colour_difference, worst_regions
 from tomostain.reporting.pictures import error_map, grey, hatched, picture
-from tomostain.reporting.words import captions
+from tomostain.reporting.words import captions, registration_quality
 from tomostain.runs import progress
 from tomostain.scoring.baselines import COLOUR_TABLE
 from tomostain.scoring.evaluation import prediction_path
@@ -54,6 +56,8 @@ def load_cases(names: Sequence[str], files: Sequence[Path], evaluation: Path, me
             (y, x),
             pair.inside,
             pair.simulated,
+            registration_quality(pair),
+            _drawing(pair),
         )
     missing = [name for name in names if name not in loaded]
     if missing:
@@ -81,6 +85,7 @@ def case_pictures(case: Case, window: Window, top: float, *, lossless: bool) -> 
     }
     means = {m: f"{float(case.errors[m][case.mask].mean()):.1f}" for m in (STAINER, COLOUR_TABLE)}
     about = {"name": case.name, "specimen": case.specimen, "captions": called}
+    about |= {"registered": case.registered, "drawing": case.drawing}
     return pictures | about | {"mean_error": means[STAINER], "mean_table_error": means[COLOUR_TABLE]}
 
 
@@ -104,6 +109,18 @@ def region_pictures(cases: Sequence[Case], window: Window, top: float, count: in
             | {"where": f"from {y_um:.0f} µm down and {x_um:.0f} µm right of the upper left corner"}
         )
     return shown
+
+
+def _drawing(pair: Pair) -> str:
+    """The cut in its CT volume, where the pair says how large this is."""
+    about = pair.notes.get("volume")
+    if pair.plane is None or not isinstance(about, dict):
+        return ""
+    try:
+        volume = Grid(tuple(about["shape"]), tuple(about["spacing_um"]), tuple(about["origin_um"]))
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return plane_in_volume(pair.plane, volume) if len(volume.shape) == 3 else ""
 
 
 def _triple(case: Case, window: Window, part: tuple[slice, slice]) -> dict[str, npt.NDArray[np.uint8]]:

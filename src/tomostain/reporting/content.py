@@ -20,6 +20,7 @@ from tomostain.reporting.cuts import orthogonal_cuts
 from tomostain.reporting.errors import JUST_NOTICEABLE, Case, by_colour, by_intensity, scale_top
 from tomostain.reporting.figures import curves_figure, intensity_figure, scores_figure
 from tomostain.reporting.pictures import scale_colours
+from tomostain.reporting.tissues import named_tissues
 from tomostain.scoring.baselines import COLOUR_TABLE, Baseline
 from tomostain.scoring.evaluation import Evaluation
 from tomostain.scoring.judging import training_specimens
@@ -62,6 +63,8 @@ def report_content(
     volume = volume or {}
     lossless = sum(case.mask.size for case in cases) <= _LOSSLESS_PIXELS
     found, top = by_colour(cases, classes=classes), scale_top(cases)
+    if all("stain" in case.simulated for case in cases):
+        found = named_tissues(found, model.stain)
     pictures = [case_pictures(case, window, top, lossless=lossless) for case in cases]
     facts = words.metric_facts(summary["metrics"], HIGHER_IS_BETTER)
     trained_on = training_specimens(model)
@@ -86,6 +89,8 @@ def report_content(
         "noticeable": JUST_NOTICEABLE,
         "error_top": top,
         "scale_colours": scale_colours(),
+        "ct_scale": [f"{value:.3g}" for value in window],
+        "ct_units": model.ct_range.units,
         "cases": _badged(pictures, cases, evaluation),
         "cases_left_out": summary["pairs"] - len(cases),
         "voxel": f"{model.um_per_px:g} µm",

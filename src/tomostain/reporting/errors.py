@@ -41,16 +41,22 @@ class Case:
     spacing_um: tuple[float, float]
     inside: npt.NDArray[np.bool_] | None = None
     simulated: tuple[str, ...] = ()
+    registered: str = ""
+    """How well the slide was registered, in words."""
+    drawing: str = ""
+    """The cut in its volume, as SVG."""
 
 
 @dataclass(frozen=True)
 class ColourClass:
-    """Pixels whose real stain has about one colour: its name, CSS colour, share of all pixels, mean error by method."""
+    """Pixels whose true stain has about one colour: its name, CSS colour, share of all pixels, mean error by method."""
 
     name: str
     colour: str
     share: float
     errors: Mapping[str, float]
+    tissue: str = ""
+    """Tissue of this colour, where it is known."""
 
 
 @dataclass(frozen=True)

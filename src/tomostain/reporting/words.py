@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tomostain.pairs.pair import Pair
 from tomostain.reporting.errors import JUST_NOTICEABLE, ColourClass
 from tomostain.scoring.baselines import COLOUR_TABLE
 from tomostain.scoring.scores import FEW_SPECIMENS, STAINER
@@ -71,6 +72,18 @@ def captions(simulated: Sequence[str]) -> dict[str, str]:
         if "stain" in simulated
         else "Real stain: seen in the microscope",
     }
+
+
+def registration_quality(pair: Pair) -> str:
+    """How well the slide of a pair was registered to its CT, as far as its notes say."""
+    expected, probability = pair.notes.get("expected_tre_um"), pair.notes.get("probability")
+    if expected is None:
+        made = "true placement of the phantom" if "stain" in pair.simulated else "registration not judged"
+        return made if pair.plane is not None else "images that were already aligned"
+    said = f"registered with an expected error of {expected:.1f} µm ({expected / pair.grid.spacing_um[0]:.1f} px)"
+    said += "" if probability is None else f", probability {probability:.0%}"
+    check = pair.notes.get("check")
+    return said + (f". {check}" if isinstance(check, str) else "" if not check else ". Check by eye")
 
 
 def unseen(summary: Summary) -> str:

@@ -115,7 +115,7 @@ def fit_plan(
             one_shape=one_shape,
         )
         shape = tuple(
-            -(-min(n, max(size + 2 * (halo + stride), least)) // stride) * stride
+            model.taken_px(min(n, max(size + 2 * (halo + stride), least)))
             for n, size, least in zip(plan.plane_shape, plan.tile_px, plan.least_px, strict=True)
         )
         sized.append((plan, network_bytes(model.net, model.planes, (shape[0], shape[1]), batch=batch)))

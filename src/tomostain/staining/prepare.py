@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from tomostain.images.image import Volume
@@ -21,8 +19,6 @@ from tomostain.staining.background import Background, find_background
 from tomostain.staining.blocks import Cut, Plan, plan_blocks
 from tomostain.staining.memory import GIB, Memory, available_bytes, fit_plan
 from tomostain.staining.samples import calibration_of, sample_of
-
-_SAMPLED_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -65,16 +61,13 @@ class Settings:
 def identity(model: Stainer, ct: Volume, cut: Cut, options: Options) -> dict[str, str]:
     """What a run is bound to: a journal whose identity differs in a word belongs to another run.
 
-    The stainer is known by the SHA-256 of its description and weights as they were loaded; the volume by its shape,
-    type and voxel size, and by the SHA-256 of 16 evenly spaced planes.
+    The stainer is known by the SHA-256 of its description and weights as they were loaded; the volume by
+    its fingerprint.
     """
-    digest = hashlib.sha256(repr((ct.shape, ct.dtype.newbyteorder("=").str, ct.grid.spacing_um)).encode())
-    for z in np.unique(np.linspace(0, ct.shape[0] - 1, min(ct.shape[0], _SAMPLED_PLANES)).astype(int)):
-        digest.update(np.ascontiguousarray(ct[slice(int(z), int(z) + 1)]).tobytes())
     region = ",".join(f"{part.start}:{part.stop}" for part in cut.roi)
     return {
         "stainer": model.sha256,
-        "volume": digest.hexdigest(),
+        "volume": ct.fingerprint(),
         "region": f"{region} along {'zyx'[cut.axis]} every {cut.every}",
         "skip-background": str(options.skip_background),
     }

@@ -176,10 +176,7 @@ def _known(recipe: RegisterRecipe, slide: Slide, stained: Stained) -> tuple[Know
         prior = pose_of(earlier, stained)
     if recipe.landmarks is not None:
         points = read_landmarks(recipe.landmarks)
-        middle = (np.asarray(stained.slide_shape) - 1) / 2
-        landmarks = fit_landmarks(
-            (points.slide_px - middle) * np.asarray(stained.pixel_um), points.volume_um, points.names
-        )
+        landmarks = fit_landmarks(stained.um_of(points.slide_px), points.volume_um, points.names)
         prior, within_um, within_deg = landmarks.pose, _LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG
     known = Knowledge(
         around_um=recipe.around,

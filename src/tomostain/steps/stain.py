@@ -126,12 +126,8 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
     out = made.path
     model = Stainer.load(stainer, trust=recipe.trust)
     ct = check_ct(read_volume(volume, **vars(recipe.reading)))
-    worst = max(abs(edge / model.um_per_px - 1) for edge in ct.grid.spacing_um)
-    if worst > SCALE_TOLERANCE and not recipe.any_scale:
-        raise ValueError(
-            f"{ct.name} has voxels of {ct.grid.spacing_um} um but the stainer learnt at {model.um_per_px:g} um; "
-            "resample the volume, or pass --any-scale if you accept colours that nothing vouches for"
-        )
+    if not recipe.any_scale:
+        check_scale(model, ct, recipe.axis)
     values = sample_of(ct)
     model.check_values(GreyValues.of(values), ct.name, any_values=recipe.any_values)
     _warn_out_of_range(model, values, ct.name)
@@ -218,6 +214,38 @@ def _tell(settled: Settings, ct: Volume) -> None:
     )
     if settled.memory is not None:
         print(f"predicted peak memory: {settled.memory}", file=sys.stderr)
+
+
+def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
+    """Compare the pixels of the planes that are stained with those of the training; warn of planes farther apart.
+
+    Raises
+    ------
+    ValueError
+        They differ by more than ``SCALE_TOLERANCE``.
+    """
+    through = "zyx".index(axis)
+    apart = ct.grid.spacing_um[through]
+    in_plane = [edge for i, edge in enumerate(ct.grid.spacing_um) if i != through]
+    if max(abs(edge / model.um_per_px - 1) for edge in in_plane) > SCALE_TOLERANCE:
+        raise ValueError(
+            f"the planes of {ct.name} across {axis} have pixels of {in_plane[0]:g} x {in_plane[1]:g} um, "
+            f"the stainer was trained on {model.um_per_px:g} um; resample the volume, or pass "
+            "--any-scale to accept colours that have not been tested"
+        )
+    if abs(apart / model.um_per_px - 1) <= SCALE_TOLERANCE:
+        return
+    if model.planes > 1:
+        raise ValueError(
+            f"the planes of {ct.name} lie {apart:g} um apart along {axis}, and the stainer sees {model.planes} planes "
+            f"{model.um_per_px:g} um apart at once; resample the volume, or pass --any-scale to accept colours that "
+            "have not been tested"
+        )
+    print(
+        f"{ct.name}: planes are {apart:g} um apart along {axis}, their pixels {in_plane[0]:g} x {in_plane[1]:g} um; "
+        "each plane is stained by itself",
+        file=sys.stderr,
+    )
 
 
 def _results(settled: Settings, run: Run, head: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 from PIL import Image
@@ -49,7 +50,7 @@ def test_a_sixteen_bit_tiff_is_not_made_eight_bits_by_the_picture_reader(tmp_pat
 
 def test_pictures_that_pillow_would_make_eight_bits_of_are_refused(tmp_path):
     (tmp_path / "s.png").write_bytes(b"P6 2 1 65535\n" + np.full((1, 2, 3), 4080, ">u2").tobytes())
-    with pytest.raises(ValueError, match=r"s\.png cannot be read as a slide: it is no PNG, JPEG or BMP"):
+    with pytest.raises(ValueError, match=r"s\.png cannot be read as a slide: it is not a PNG, JPEG or BMP"):
         read_slide(tmp_path / "s.png", pixel_um=1.0)
     twelve = tmp_path / "s.jpg"
     Image.new("RGB", (8, 8)).save(twelve)
@@ -69,7 +70,10 @@ def test_tiles_deeper_than_their_tags_say_are_refused(tmp_path):
         at = tiff.pages.first.tags["BitsPerSample"].valueoffset
     struct.pack_into("<3H", data, at, 8, 8, 8)
     (tmp_path / "s.tif").write_bytes(data)
-    with pytest.raises(ValueError, match=r"s\.tif cannot be read at 0, 0 px: .*8 bits, but its tiles hold uint16"):
+    with pytest.raises(
+        ValueError,
+        match=r"s\.tif cannot be read at 0, 0 px: .*its tags say uint8 values, but its strips or tiles hold uint16",
+    ):
         read_slide(tmp_path / "s.tif", pixel_um=1.0)[:, :]
 
 
@@ -244,8 +248,22 @@ def test_a_grey_section_in_any_format_is_read_as_equal_colours_and_said(tmp_path
         np.testing.assert_array_equal(read_picture(tmp_path / name)[..., 2], values)
         np.testing.assert_array_equal(read_mask(tmp_path / name) > 0, values > 0)
     assert read_slide(tmp_path / "s.mha").pixel_um == read_slide(tmp_path / "s.nrrd").pixel_um == (2.0, 2.0)
-    with pytest.raises(ValueError, match=r"s\.npy does not state a pixel size .*--slide-um"):
+    with pytest.raises(ValueError, match=r"s\.npy does not state a plausible pixel size.*--slide-um"):
         read_slide(tmp_path / "s.npy")
+
+
+@pytest.mark.parametrize(
+    ("uid", "slide"), [("1.2.840.10008.5.1.4.1.1.77.1.6", True), ("1.2.840.10008.5.1.4.1.1.2", False)]
+)
+def test_a_dicom_file_is_a_slide_if_it_is_whole_slide_microscopy(tmp_path, uid, slide):
+    ds = pydicom.Dataset()
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID = uid, "1.2.3"
+    ds.save_as(tmp_path / "s.dcm", enforce_file_format=True)
+    assert is_slide(tmp_path / "s.dcm") is slide
+    (tmp_path / "s.dcm").write_bytes(b"broken")
+    assert not is_slide(tmp_path / "s.dcm")
 
 
 def test_a_volume_is_no_slide_and_deep_grey_is_not_scaled(tmp_path):

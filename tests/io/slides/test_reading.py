@@ -60,24 +60,26 @@ def test_slide_without_pixel_size_is_refused(tmp_path, rgb):
 
 def test_absurd_pixel_size_is_challenged(tmp_path, rgb):
     tifffile.imwrite(tmp_path / "s.tif", rgb, photometric="rgb", resolution=(72, 72), resolutionunit="INCH")
-    with pytest.raises(ValueError, match=r"s\.tif states 72 dots per inch .* no pixel size; pass --slide-um"):
+    with pytest.raises(ValueError, match=r"s\.tif states 72 dots per inch .* not a pixel size; pass --slide-um"):
         read_slide(tmp_path / "s.tif")
     tifffile.imwrite(tmp_path / "s.tif", rgb, photometric="rgb", resolution=(10, 10), resolutionunit="CENTIMETER")
-    with pytest.raises(ValueError, match=r"states a pixel size of 1000 x 1000 um .* which cannot be; pass --slide-um"):
+    with pytest.raises(
+        ValueError, match=r"states a pixel size of 1000 x 1000 um .* which is not possible; pass --slide-um"
+    ):
         read_slide(tmp_path / "s.tif")
     tifffile.imwrite(tmp_path / "s.tif", rgb, photometric="rgb", resolution=(1e4, 2e4), resolutionunit="CENTIMETER")
     with pytest.raises(ValueError, match=r"states pixels of 0\.5 x 1 um .* far from square; pass --slide-um"):
         read_slide(tmp_path / "s.tif")
-    assert read_slide(tmp_path / "s.tif", pixel_um=0.5).about["pixel_from"] == "given"
-    with pytest.raises(ValueError, match="-1 um is no pixel size"):
+    assert read_slide(tmp_path / "s.tif", pixel_um=0.5).about["pixel_from"] == "--slide-um"
+    with pytest.raises(ValueError, match=r"--slide-um must be a positive number for s\.tif, got -1"):
         read_slide(tmp_path / "s.tif", pixel_um=-1.0)
 
 
 def test_a_given_pixel_size_that_is_absurd_or_not_the_files_is_challenged_and_taken(tmp_path, rgb):
     write_slide(tmp_path / "s.tif", rgb, pixel_um=0.5)
-    with pytest.warns(UserWarning, match=r"s\.tif: pixels of 500 um are taken as given, .* in micrometres\?"):
+    with pytest.warns(UserWarning, match=r"s\.tif: --slide-um 500 is used, .* in micrometres\?"):
         assert read_slide(tmp_path / "s.tif", pixel_um=500).pixel_um == (500, 500)
-    with pytest.warns(UserWarning, match=r"s\.tif states pixels of 0\.5 x 0\.5 um .*; the 0\.7 um given are taken"):
+    with pytest.warns(UserWarning, match=r"s\.tif states pixels of 0\.5 x 0\.5 um .*; --slide-um 0\.7 is used instead"):
         assert read_slide(tmp_path / "s.tif", pixel_um=0.7).pixel_um == (0.7, 0.7)
     read_slide(tmp_path / "s.tif", pixel_um=0.51)
 
@@ -85,7 +87,7 @@ def test_a_given_pixel_size_that_is_absurd_or_not_the_files_is_challenged_and_ta
 def test_ome_xml_of_another_size_than_its_page_is_doubted(tmp_path, rgb):
     path = write_slide(tmp_path / "s.ome.tif", rgb, pixel_um=0.5, ome=True)
     path.write_bytes(path.read_bytes().replace(b'SizeX="900"', b'SizeX="901"'))
-    with pytest.warns(UserWarning, match=r"s\.ome\.tif says in its OME-XML that it is 700 x 901 px, .* 700 x 900"):
+    with pytest.warns(UserWarning, match=r"s\.ome\.tif states in its OME-XML that it is 700 x 901 px, .* 700 x 900"):
         read_slide(path)
 
 
@@ -240,7 +242,9 @@ def test_a_size_that_a_makers_tiles_do_not_bear_out_is_refused(tmp_path, rgb):
     path.write_bytes(_patched(path.read_bytes(), 257, 65535))
     with openslide.OpenSlide(path) as other:
         assert other.dimensions[1] == 65535
-    with pytest.raises(ValueError, match=r"p\.tiff .*65535 x 1024 px but lists 12 pieces where that takes 1024"):
+    with pytest.raises(
+        ValueError, match=r"p\.tiff .*65535 x 1024 px but lists 12 tiles or strips where 1024 are needed"
+    ):
         read_slide(path, pixel_um=0.25)
 
 
@@ -297,7 +301,7 @@ def test_czi_mosaic_is_read_with_its_scaling(tmp_path, rgb):
     data = (tmp_path / "s.czi").read_bytes()
     (tmp_path / "s.czi").write_bytes(data.replace(b"<SizeX>900<", b"<SizeX>950<"))
     with pytest.warns(
-        UserWarning, match=r"s\.czi says it is 700 x 950 px, but its pieces cover 700 x 900; is it whole"
+        UserWarning, match=r"s\.czi states a size of 700 x 950 px, but its tiles cover 700 x 900; is it complete"
     ):
         read_slide(tmp_path / "s.czi")
 

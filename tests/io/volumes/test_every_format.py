@@ -304,3 +304,15 @@ def test_a_choice_inside_a_file_with_one_volume_is_refused(tmp_path, values):
     np.save(tmp_path / "a.npy", values)
     with pytest.raises(ValueError, match=r"a\.npy holds one volume only; leave out '::/x'"):
         read_volume(f"{tmp_path / 'a.npy'}::/x", spacing_um=SPACING_UM)
+
+
+def test_a_volume_has_one_fingerprint_in_every_format_and_another_with_other_values(tmp_path, values):
+    hdf5(tmp_path / "a.h5", values)
+    plain_zarr(tmp_path / "a.zarr", values)
+    other = values.copy()
+    other[-1, 5, 7] += 1
+    hdf5(tmp_path / "other.h5", other)
+    seen = [read_volume(tmp_path / name).fingerprint() for name in ("a.h5", "a.zarr", "other.h5")]
+    seen.append(read_volume(tmp_path / "a.h5", spacing_um=(3, 2, 2)).fingerprint())
+    assert seen[0] == seen[1]
+    assert len(set(seen)) == 3

@@ -17,9 +17,14 @@ import yaozarrs
 
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
+from tomostain.images.pyramid import level_shapes
+from tomostain.images.resample import area_average
+from tomostain.images.srgb import to_srgb
+from tomostain.io.slides import read_slide
 from tomostain.io.volumes import READERS, read_volume
 from tomostain.io.writers import FORMATS, format_of, write_volume
 from tomostain.io.writers import formats as formats_module
+from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.io.writers.target import Target
 
 SPACING = (2.5, 0.5, 0.65)
@@ -337,3 +342,22 @@ def test_same_volume_same_bytes(tmp_path):
             write_volume(tmp_path / folder / NAMES[kind], volume_of("uint8"), kind)
             files.append((tmp_path / folder / NAMES[kind]).read_bytes())
         assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("ome", [False, True])
+def test_slides_and_volumes_round_their_levels_up(tmp_path, rng, ome):
+    """An odd last row is repeated, so that no tissue at the edge is left out of a coarser level."""
+    rgb = rng.integers(0, 255, (601, 303, 3), dtype=np.uint8)
+    write_slide(tmp_path / "s.tif", rgb, pixel_um=0.5, ome=ome)
+    with tifffile.TiffFile(tmp_path / "s.tif") as tiff:
+        levels = (
+            [level.asarray() for level in tiff.series[0].levels] if ome else [page.asarray() for page in tiff.pages]
+        )
+    assert [level.shape[:2] for level in levels] == [shape[:2] for shape in level_shapes((601, 303), smallest=256)]
+    assert [level.shape[:2] for level in levels] == [(601, 303), (301, 152), (151, 76)]
+    edge = np.pad(rgb, ((0, 1), (0, 1), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(levels[1], to_srgb(area_average(edge, 2)))
+    slide = read_slide(tmp_path / "s.tif")
+    assert [level.downsample for level in slide.levels] == [(1, 1), (2, 2), (4, 4)]
+    with openslide.OpenSlide(tmp_path / "s.tif") as other:
+        assert other.level_dimensions[0] == (303, 601)

@@ -1,4 +1,4 @@
-"""Pixel decoders of slides and pictures, kept in a process of their own: a broken file can end that process, not ours.
+"""Pixel decoders of slides and pictures, run in a process of their own, so that a damaged file cannot crash tomostain.
 
-Nothing here imports the rest of the package, so that the process is up in a fraction of a second.
+Only light modules of the package are imported here, so that the process starts in a fraction of a second.
 """

@@ -1,4 +1,4 @@
-"""Ask the process that decodes; what crashes it, hangs it or swallows its memory is an error here and nothing more."""
+"""Send requests to the decoding process; a file that crashes it, hangs it or exhausts its memory is an error here."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-PATIENCE_S = 120.0
-"""Wall time one request may take, for a disk that has gone; endless computing is ended much earlier (limits.py)."""
-
+TIMEOUT_S = 120.0
+"""Wall time of one request, for a disk that does not respond; endless computing is ended much earlier (limits.py)."""
 
 OUT_OF_TIME = -24
-"""Exit status of a process that met its limit of processor time (SIGXCPU)."""
+"""Exit status of a process that reached its limit of processor time (SIGXCPU)."""
 
 
 class DecodeError(ValueError):
-    """The file cannot be decoded; the message is a half-sentence that says why."""
+    """The file cannot be decoded; the message is the second half of a sentence and gives the reason."""
 
 
 class _Process:
@@ -43,12 +42,12 @@ class _Process:
                 except (OSError, EOFError):
                     status = self.stop()
                 if status == OUT_OF_TIME:
-                    raise DecodeError("decoding it does not come to an end; the file is damaged")
-                if fresh:  # an old process may have been worn out by what came before
-                    raise DecodeError("decoding it ends the process that decodes; the file is damaged")
+                    raise DecodeError("decoding it does not end; the file is damaged")
+                if fresh:  # an old process may have failed because of earlier files
+                    raise DecodeError("decoding it crashes the decoder; the file is damaged")
 
     def _start(self) -> bool:
-        """Make sure that there is a process of this one's own; returns whether it is a new one."""
+        """Start the decoding process if it is not running; return whether it is a new one."""
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return False
         self._owner = os.getpid()
@@ -66,7 +65,7 @@ class _Process:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        alarm = threading.Timer(PATIENCE_S, process.kill)
+        alarm = threading.Timer(TIMEOUT_S, process.kill)
         alarm.start()
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -92,7 +91,7 @@ class _Process:
             alarm.cancel()
 
     def stop(self) -> int | None:
-        """End the process; its exit status, None where there was none of this process's own."""
+        """End the process and return its exit status, None if none was running."""
         process, self._process = self._process, None
         if process is None or self._owner != os.getpid():
             return None
@@ -110,12 +109,12 @@ atexit.register(_PROCESS.stop)
 
 
 def look(kind: str, path: str) -> dict[str, Any]:
-    """What the file at ``path`` says of itself, opened by the decoder ``kind``.
+    """The metadata of the file at ``path``, opened by the decoder ``kind``.
 
     Raises
     ------
     DecodeError
-        It is not of this kind, is damaged, or asks for more than it can be worth.
+        It is not of this kind, is damaged, or needs too much memory or time.
     """
     return _PROCESS.ask({"op": "open", "kind": kind, "path": os.path.abspath(path)})[0]
 

@@ -1,4 +1,4 @@
-"""What one request may cost the process that decodes: memory beside the window asked for, and processor time."""
+"""Limits of one request to the decoding process: memory beside the requested window, and processor time."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 MEMORY_BYTES = 2**30
-"""Beside what is loaded already and what is asked for."""
+"""Beside what is loaded already and the requested window."""
 COPIES = 4
-"""Times the window asked for may lie in memory: RGBA, RGB and the library's own."""
+"""Copies of the window in memory: RGBA, RGB and the library's own."""
 PROCESSOR_S = 6.0
 PROCESSOR_S_PER_MB = 0.5
-"""Beyond the first seconds, by decoded megabyte: 50 times what JPEG 2000 takes."""
+"""Beyond the first seconds, per decoded megabyte: 50 times what JPEG 2000 takes."""
 _STATM = Path("/proc/self/statm")
 
 
 def allow(window_bytes: int) -> None:
-    """Limit this process to what one request of ``window_bytes`` may need; only Linux and macOS can be held to it."""
+    """Limit this process to what one request of ``window_bytes`` may need; only Linux and macOS have such limits."""
     if sys.platform == "win32":
         return
     import resource

@@ -21,7 +21,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP")
 _JPEG = ("JPEG", "MPO")
 _RESOLUTION_TAG = 282
 _SAME_GAMMA = 0.02
-"""Share by which a PNG's gamma may differ from 1 / 2.2, which stands for sRGB."""
+"""Share by which a PNG's gamma may differ from 1 / 2.2, which means sRGB."""
 _PALETTE, _WHITE_IS_ZERO = 3, 0
 Image.MAX_IMAGE_PIXELS = None  # MOST_PX is the limit, below
 
@@ -89,7 +89,7 @@ def _opened(path: str) -> Any:
         return Image.open(path, formats=_FORMATS)
     except UnidentifiedImageError:
         raise ValueError(
-            "it is no PNG, JPEG or BMP that can be decoded (12-bit JPEG among others cannot be); save it as 8-bit PNG"
+            "it is not a PNG, JPEG or BMP that can be decoded (12-bit JPEG cannot be); save it as 8-bit PNG"
         ) from None
 
 

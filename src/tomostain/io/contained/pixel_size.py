@@ -1,6 +1,6 @@
-"""Pixel size of slides in all its dialects: TIFF tags, ImageJ, OME, Aperio, PNG and JPEG density.
+"""Pixel size of slides as files state it: TIFF tags, ImageJ, OME, Aperio, PNG and JPEG density.
 
-A statement is ``(y, x, from)``: edge lengths in um, and the words of the file that say so.
+A statement is ``(y, x, from)``: edge lengths in um, and the field of the file that states them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tomostain.io.units import UM_PER_CM, UM_PER_INCH, number_of, um_per
 Statement = tuple[float, float, str]
 
 SCREEN_DPI = (72.0, 96.0, 150.0, 300.0)
-"""Densities that programs write when nobody asked them to; they say nothing about a microscope."""
+"""Densities that programs write by default; they are not those of a microscope."""
 
 
 def of_ome(xml: str, shape: tuple[int, int]) -> Statement | None:
@@ -38,12 +38,12 @@ def _pixels(xml: str) -> list[Any]:
 
 
 def doubt_of_ome(xml: str, shape: tuple[int, int]) -> str | None:
-    """What is to be said where no image of an OME-XML has the size of the page that is read."""
+    """A warning if no image of an OME-XML has the size of the page that is read."""
     found = _pixels(xml)
     stated = [(about.get("SizeY", ""), about.get("SizeX", "")) for about in found]
     if not stated or (str(shape[0]), str(shape[1])) in stated:
         return None
-    return f"says in its OME-XML that it is {' x '.join(stated[0])} px, but its page is {shape[0]} x {shape[1]}"
+    return f"states in its OME-XML that it is {' x '.join(stated[0])} px, but its page is {shape[0]} x {shape[1]}"
 
 
 def of_aperio(description: str) -> Statement | None:

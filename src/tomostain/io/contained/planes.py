@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any
-from xml.etree import ElementTree
+
+from tomostain.io.ome_xml import named, pages_along, root_of
 
 _NAMES = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
-_COLOURS = {0xFF0000: 0, 0x00FF00: 1, 0x0000FF: 2}
+_COLOURS: dict[int | None, int] = {0xFF0000: 0, 0x00FF00: 1, 0x0000FF: 2}
 _FLUORESCENCE = ("Fluor", "EmissionWavelength", "ExcitationWavelength")
-"""What an OME channel says of itself that no plane of a brightfield image has."""
+"""Attributes of an OME channel that no plane of a brightfield image has."""
 
 
 def ome_planes(xml: str) -> tuple[int, int, int] | None:
@@ -21,7 +22,7 @@ def ome_planes(xml: str) -> tuple[int, int, int] | None:
     pixels = _only_pixels(xml)
     if pixels is None or [pixels.get(f"Size{axis}", "1") for axis in "ZCT"] != ["1", "3", "1"]:
         return None
-    channels = [one for one in pixels if _tag(one) == "Channel"]
+    channels = named(pixels, "Channel")
     if len(channels) != 3 or any(one.get("SamplesPerPixel", "1") != "1" for one in channels):
         return None
     if any(word in one.attrib for one in channels for word in _FLUORESCENCE):
@@ -29,9 +30,12 @@ def ome_planes(xml: str) -> tuple[int, int, int] | None:
     names = [one.get("Name", "") for one in channels]
     order = _order([_colour(name) for name in names])
     if order is None and not any(re.sub(r"(?i)channel|ch|[\W_\dc]", "", name) for name in names):
-        order = _order([_COLOURS.get((_whole(one.get("Color")) >> 8) & 0xFFFFFF) for one in channels])
-    pages = _pages(pixels)
-    if order is None or pages is None:
+        order = _order([_COLOURS.get(_packed(one.get("Color"))) for one in channels])
+    if order is None:
+        return None
+    try:
+        pages = pages_along(pixels, "C", 3)
+    except ValueError:
         return None
     red, green, blue = (pages[channel] for channel in order)
     return red, green, blue
@@ -46,7 +50,7 @@ def imagej_planes(about: dict[str, Any] | None) -> tuple[int, int, int] | None:
 
 
 def has_three_planes(xml: str) -> bool:
-    """Whether an OME-XML describes one image of three channels and nothing more: colours, as far as can be told."""
+    """Whether an OME-XML describes one image of three channels and nothing more: probably colours."""
     pixels = _only_pixels(xml)
     return pixels is not None and [pixels.get(f"Size{axis}", "1") for axis in "ZCT"] == ["1", "3", "1"]
 
@@ -54,14 +58,13 @@ def has_three_planes(xml: str) -> bool:
 def _only_pixels(xml: str) -> Any:
     """The Pixels element of an OME-XML's first image (others are labels, thumbnails and levels)."""
     try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
+        return next(iter(named(root_of(xml), "Pixels", below=True)), None)
+    except ValueError:
         return None
-    return next((element for element in root.iter() if _tag(element) == "Pixels"), None)
 
 
 def _colour(name: str) -> int | None:
-    """Which of the three a name says, where it says one: ``Red``, ``B``, ``Channel:0:1 green``."""
+    """Which of the three a name means, if it names one: ``Red``, ``B``, ``Channel:0:1 green``."""
     found = {_NAMES[word] for word in re.split(r"[\W_\d]+", name.lower()) if word in _NAMES}
     return found.pop() if len(found) == 1 else None
 
@@ -73,24 +76,6 @@ def _order(colours: Sequence[int | None]) -> tuple[int, int, int] | None:
     return colours.index(0), colours.index(1), colours.index(2)
 
 
-def _pages(pixels: Any) -> tuple[int, ...] | None:
-    """The page of each of three channels by TiffData; in order where there is none."""
-    blocks = [element for element in pixels if _tag(element) == "TiffData"]
-    if len({u.get("FileName") for block in blocks for u in block if _tag(u) == "UUID"}) > 1:
-        return None
-    found = {} if blocks else {channel: channel for channel in range(3)}
-    for block in blocks:
-        page, first = _whole(block.get("IFD", "0")), _whole(block.get("FirstC", "0"))
-        count = _whole(block.get("PlaneCount", "1" if "IFD" in block.attrib else "3"))
-        found.update({first + i: page + i for i in range(min(count, 3))})
-    if sorted(found) != [0, 1, 2] or len(set(found.values())) != 3 or min(found.values()) < 0:
-        return None
-    return tuple(found[channel] for channel in range(3))
-
-
-def _whole(text: str | None) -> int:
-    return int(text) if text and re.fullmatch(r"-?\d{1,12}", text.strip(), re.ASCII) else -1
-
-
-def _tag(element: Any) -> str:
-    return str(element.tag).rpartition("}")[2]
+def _packed(text: str | None) -> int | None:
+    """A Color, red, green, blue and alpha in one signed number of 32 bits, without its alpha."""
+    return (int(text) >> 8) & 0xFFFFFF if text and re.fullmatch(r"-?\d{1,10}", text.strip(), re.ASCII) else None

@@ -34,7 +34,9 @@ class ScannerSlide:
         )
         columns, rows = min(columns, width - x), min(rows, height - y)
         if min(columns, rows) < 1 or min(x, y) < 0:
-            raise ValueError(f"it says that {rows} x {columns} px at {y}, {x} were scanned, of {height} x {width}")
+            raise ValueError(
+                f"it states that {rows} x {columns} px at {y}, {x} were scanned, but has only {height} x {width}"
+            )
         self._corner = (y, x)
         profile = getattr(self._slide, "color_profile", None)
         self.icc = profile.tobytes() if profile is not None else None

@@ -13,6 +13,7 @@ from tomostain.images.simulated import SIMULATED
 from tomostain.io.contained import pixel_size, planes
 from tomostain.io.first_bytes import too_deep
 from tomostain.io.orientation import ORIENTATION_TAG
+from tomostain.io.tiff_window import segment_shape, window_of
 
 MOST_PAGES = 256
 MOST_SEGMENT_BYTES = 2**29
@@ -78,32 +79,13 @@ class TiffSlide:
     def _read(self, page: Any, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
         """A window of one page as RGB, grey as three equal colours."""
         top, bottom, left, right = window
-        out = np.full((bottom - top, right - left, page.samplesperpixel), 255, dtype=np.uint8)
-        if _alpha(page):
-            out[..., 3] = 0
         if page.is_memmappable and not page.is_tiled and page.planarconfig == 1:
-            rows = self._tiff.filehandle.memmap_array(
-                page.dtype, (page.imagelength, page.imagewidth, page.samplesperpixel), offset=page.dataoffsets[0]
-            )
-            out[...] = rows[top:bottom, left:right]
+            shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
+            rows = self._tiff.filehandle.memmap_array(page.dtype, shape, offset=page.dataoffsets[0])
+            values = np.array(rows[top:bottom, left:right])
         else:
-            self._decode(page, out, window)
-        return np.repeat(out, 3, axis=2) if page.samplesperpixel == 1 else _opaque(out, _alpha(page))
-
-    def _decode(self, page: Any, out: npt.NDArray[np.uint8], window: tuple[int, int, int, int]) -> None:
-        wanted = _segments(page, window)
-        blocks = self._tiff.filehandle.read_segments(
-            [page.dataoffsets[i] for i in wanted], [page.databytecounts[i] for i in wanted], indices=wanted
-        )
-        tables = page.jpegtables
-        for data, index in blocks:
-            segment, at, shape = page.decode(data, index, jpegtables=tables)
-            if segment is None:
-                continue
-            if segment.dtype != np.uint8:  # the tile's own header says another depth than the page's tags
-                raise ValueError(f"it says that its colours have 8 bits, but its tiles hold {segment.dtype} values")
-            samples = slice(at[0], at[0] + 1) if page.planarconfig == 2 else slice(None)
-            _paste(out[..., samples], segment[0], (int(at[2]), int(at[3])), (int(shape[1]), int(shape[2])), window)
+            values = window_of(page, (top, bottom), (left, right), missing=255)
+        return np.repeat(values, 3, axis=2) if page.samplesperpixel == 1 else _opaque(values, _alpha(page))
 
     def _planes(self, description: str) -> list[tuple[Any, ...]] | None:
         """Pages of red, green and blue, level by level, where colours are stored as three grey planes named so."""
@@ -193,7 +175,7 @@ def _maker(page: Any, description: str) -> str | None:
 
 
 def _check(page: Any) -> None:
-    """Refuse what is not 8-bit RGB or grey, and sizes that the file's own tables do not bear out."""
+    """Refuse what is not 8-bit RGB or grey, and sizes that do not match the file's own tables."""
     _check_tags(page)
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     bits = int(np.max(page.bitspersample))
@@ -206,11 +188,11 @@ def _check(page: Any) -> None:
     if samples not in ((1,) if page.photometric == _GREY else (3, 4)):
         raise ValueError(f"it has {samples} samples a pixel; a slide has three colours")
     if min(rows, columns) < 1 or int(page.imagedepth) != 1:
-        raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is no image")
+        raise ValueError(f"it is {rows} x {columns} x {page.imagedepth} px large, which is not an image")
     _check_pieces(page)
-    height, width = _segment_shape(page)
+    height, width = segment_shape(page)
     if not page.is_memmappable and min(height, rows) * width * samples > MOST_SEGMENT_BYTES:
-        raise ValueError("it is compressed in one piece too large to open by the window; save it tiled")
+        raise ValueError("it is compressed as one block too large to be read in part; save it tiled")
 
 
 def _check_tags(page: Any) -> None:
@@ -228,13 +210,15 @@ def _check_tags(page: Any) -> None:
 
 
 def _check_pieces(page: Any) -> None:
-    """Refuse a size that the tables of tiles or strips do not bear out, and pieces beyond the file's end."""
+    """Refuse a size that does not match the tables of tiles or strips, and pieces beyond the file's end."""
     rows, columns, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     if page.planarconfig not in (1, 2):
-        raise ValueError(f"its samples lie in the order {page.planarconfig!r}, which there is not; the file is damaged")
-    height, width = _segment_shape(page)
+        raise ValueError(
+            f"its samples lie in the order {page.planarconfig!r}, which does not exist; the file is damaged"
+        )
+    height, width = segment_shape(page)
     if min(height, width) < 1:
-        raise ValueError("its tiles have no size")
+        raise ValueError("its tiles have size zero")
     separate = samples if page.planarconfig == 2 else 1
     expected = separate * math.ceil(rows / height) * math.ceil(columns / width)
     # tifffile cuts its lists to what the size takes
@@ -243,10 +227,12 @@ def _check_pieces(page: Any) -> None:
     }
     if listed != {expected}:
         found = max(listed - {expected})
-        raise ValueError(f"it says it is {rows} x {columns} px but lists {found} pieces where that takes {expected}")
+        raise ValueError(
+            f"it states a size of {rows} x {columns} px but lists {found} tiles or strips where {expected} are needed"
+        )
     ends = np.asarray(page.dataoffsets, dtype=np.float64) + np.asarray(page.databytecounts, dtype=np.float64)
     if ends.max(initial=0) > page.parent.filehandle.size:
-        raise ValueError("it ends before its pixels do")
+        raise ValueError("it is cut off: it ends before its pixels do; copy it again")
 
 
 def _statements(page: Any, tiff: Any, description: str) -> list[pixel_size.Statement | None]:
@@ -294,39 +280,3 @@ def _downsample(full: tuple[int, int], small: tuple[int, int]) -> list[float]:
     if all(abs(n / whole - m) < 1 for n, m in zip(full, small, strict=True)):
         return [float(whole)] * 2
     return [n / m for n, m in zip(full, small, strict=True)]
-
-
-def _segment_shape(page: Any) -> tuple[int, int]:
-    if page.is_tiled:
-        return int(page.tilelength), int(page.tilewidth)
-    return min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
-
-
-def _segments(page: Any, window: tuple[int, int, int, int]) -> list[int]:
-    """Indices of the tiles or strips that a window touches."""
-    height, width = _segment_shape(page)
-    down, across = math.ceil(page.imagelength / height), math.ceil(page.imagewidth / width)
-    top, bottom, left, right = window
-    one = [
-        row * across + column
-        for row in range(top // height, min(down, -(-bottom // height)))
-        for column in range(left // width, min(across, -(-right // width)))
-    ]
-    separate = page.samplesperpixel if page.planarconfig == 2 else 1
-    return [plane * down * across + index for plane in range(separate) for index in one]
-
-
-def _paste(
-    out: npt.NDArray[np.uint8],
-    segment: npt.NDArray[np.uint8],
-    at: tuple[int, int],
-    shape: tuple[int, int],
-    window: tuple[int, int, int, int],
-) -> None:
-    top, bottom, left, right = window
-    first_row, last_row = max(at[0], top), min(at[0] + shape[0], bottom)
-    first_column, last_column = max(at[1], left), min(at[1] + shape[1], right)
-    if first_row < last_row and first_column < last_column:
-        out[first_row - top : last_row - top, first_column - left : last_column - left] = segment[
-            first_row - at[0] : last_row - at[0], first_column - at[1] : last_column - at[1]
-        ]

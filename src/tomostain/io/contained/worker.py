@@ -1,6 +1,6 @@
-"""The process that decodes: one JSON line in, one JSON line and the pixels out, until its input ends.
+"""The decoding process: one JSON line in, one JSON line and the pixels out, until its input ends.
 
-``{"op": "open", "kind": KIND, "path": PATH}`` is answered with what the file says of itself;
+``{"op": "open", "kind": KIND, "path": PATH}`` returns the file's metadata;
 ``{"op": "read", ..., "level": n, "window": [top, bottom, left, right]}`` with ``shape``, ``dtype`` and the raw values.
 """
 
@@ -38,19 +38,19 @@ KINDS = {
     "picture": "tomostain.io.contained.picture:Picture",
     "values": "tomostain.io.contained.picture:Values",
 }
-"""What can be opened, and by whom."""
-_KEPT_OPEN = 4
+"""Kinds of files, and the class that opens each."""
+_MOST_OPEN = 4
 
 
-class Desk:
-    """The files that lie open, the latest used last."""
+class OpenFiles:
+    """The open files, the latest used last."""
 
     def __init__(self, limit: Callable[[int], None] = allow) -> None:
         self._limit = limit
         self._open: dict[tuple[str, str, int], Decoder] = {}
 
-    def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], npt.NDArray[Any] | None]:
-        """Do what a request asks; whatever a library raises becomes an ``error``."""
+    def reply(self, request: dict[str, Any]) -> tuple[dict[str, Any], npt.NDArray[Any] | None]:
+        """Carry out a request; whatever a library raises becomes an ``error``."""
         try:
             top, bottom, left, right = request.get("window", (0, 0, 0, 0))
             self._limit((bottom - top) * (right - left) * request.get("bytes", 3))
@@ -63,7 +63,7 @@ class Desk:
             self._open.clear()
             gc.collect()
             return {
-                "error": "decoding it takes far more memory than its pixels; it is damaged, or made to do harm"
+                "error": "decoding it takes far more memory than its pixels; it is damaged, or made to exhaust memory"
             }, None
         except Exception as error:  # whatever the libraries raise on a broken file
             text = " ".join(str(error).split())[:300]
@@ -78,25 +78,25 @@ class Desk:
             module, _, name = KINDS[kind].partition(":")
             opened = getattr(importlib.import_module(module), name)(path)
             file = Seen(opened) if hasattr(opened, "orientation") else opened
-            while len(self._open) >= _KEPT_OPEN:
+            while len(self._open) >= _MOST_OPEN:
                 self._open.pop(next(iter(self._open)))
         self._open[key] = file
         return file
 
 
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer until there are no more requests."""
-    desk = Desk()
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+    """Reply until there are no more requests."""
+    files = OpenFiles()
     for line in requests:
-        header, values = desk.answer(json.loads(line))
-        answers.write(json.dumps(header).encode() + b"\n")
+        header, values = files.reply(json.loads(line))
+        replies.write(json.dumps(header).encode() + b"\n")
         if values is not None:
-            answers.write(values.reshape(-1).view(np.uint8).data)
-        answers.flush()
+            replies.write(values.reshape(-1).view(np.uint8).data)
+        replies.flush()
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    answers_out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not come between the answers
-    serve(sys.stdin.buffer, answers_out)
+    replies_out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not come between the replies
+    serve(sys.stdin.buffer, replies_out)

@@ -25,7 +25,7 @@ class ZeissSlide:
         if kind != "Bgr24":
             raise ValueError(f"its first channel is {kind}; a slide is 8-bit RGB (Bgr24): export it so")
         if min(box.w, box.h) < 1:
-            raise ValueError(f"it is {box.h} x {box.w} px large, which is no image")
+            raise ValueError(f"it is {box.h} x {box.w} px large, which is not an image")
         self._corner = (box.y, box.x)
         spans = self._file.total_bounding_box
         notes = [f"of {spans[axis][1]} along {axis} the first is taken" for axis in "CZT" if spans[axis][1] > 1]
@@ -55,11 +55,13 @@ def _scaling(xml: str) -> Statement | None:
 
 
 def _doubt(xml: str, shape: tuple[int, int]) -> str | None:
-    """What is to be said where the metadata state another size than the pieces of the mosaic cover."""
+    """A warning if the metadata state another size than the tiles of the mosaic cover."""
     image = ElementTree.fromstring(xml).find("./Metadata/Information/Image")
     if image is None:
         return None
     stated = tuple(int(image.findtext(f"Size{axis}") or n) for axis, n in zip("YX", shape, strict=True))
     if stated == shape:
         return None
-    return f"says it is {stated[0]} x {stated[1]} px, but its pieces cover {shape[0]} x {shape[1]}; is it whole?"
+    return (
+        f"states a size of {stated[0]} x {stated[1]} px, but its tiles cover {shape[0]} x {shape[1]}; is it complete?"
+    )

@@ -20,6 +20,7 @@ from tomostain.io.contained.pixel_size import Statement, screen_dpi
 from tomostain.io.slides.sections import SectionColours, is_volume_format, read_section
 from tomostain.io.units import PLAUSIBLE_PIXEL_UM, is_length
 from tomostain.io.volumes import READERS
+from tomostain.io.volumes.dicom_header import is_microscopy
 
 SUFFIXES: Mapping[str, str] = MappingProxyType(
     dict.fromkeys((".tif", ".tiff", ".svs", ".btf", ".tf8"), "tiff")
@@ -30,7 +31,7 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
 """How a slide is opened, by suffix; a TIFF whose maker needs OpenSlide is handed on to it."""
 _NEEDS = {"openslide": ("openslide", "slides"), "czi": ("pylibCZIrw", "czi")}
 SQUARE_WITHIN = 1.1
-"""Largest ratio of a pixel's edges that is believed; scanners' pixels are square to a per cent."""
+"""Largest ratio of a pixel's edges that is accepted; scanners' pixels are square to a per cent."""
 AGREE_WITHIN = 1.05
 _GREY = "it is grey, and its values are read as three equal colours"
 
@@ -38,9 +39,9 @@ _GREY = "it is grey, and its values are read as three equal colours"
 def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     """Open a stained slide lazily.
 
-    Files are decoded in a process of their own: what crashes, hangs or swallows memory there is an error here. Alpha is
-    composed on the scanner's background colour, else on white; what the scanner left out (``openslide.bounds-*``) is
-    cropped away, so that slide pixel (0, 0) is the first that was scanned.
+    Files are decoded in a process of their own; a file that crashes it, hangs it or exhausts its memory is an error.
+    Alpha is composed on the scanner's background colour, else on white; what the scanner left out
+    (``openslide.bounds-*``) is cropped away, so that slide pixel (0, 0) is the first that was scanned.
 
     Parameters
     ----------
@@ -56,12 +57,12 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     FileNotFoundError
         There is no such file.
     ValueError
-        Not a readable RGB image, or no believable pixel size.
+        Not a readable RGB image, or no plausible pixel size.
     ModuleNotFoundError
         The format needs an optional package; the message holds the command that installs it.
     """
     path = Path(path)
-    if is_volume_format(path):
+    if is_volume_format(path) and not is_slide(path):
         return _section(path, pixel_um)
     if not path.is_file():
         raise FileNotFoundError(f"there is no slide {path}")
@@ -76,14 +77,14 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     for doubt in about.get("doubts", ()):
         warnings.warn(f"{path.name} {doubt}", stacklevel=2)
     if pixel_um is not None:
-        _challenge(path.name, pixel_um, statements)
+        _warn_if_doubtful(path.name, pixel_um, statements)
     notes = [*about["notes"], *_disagreement(statements)]
     if about.get("grey"):
         notes.append(_GREY)
-    told = {"format": about["format"], "pixel_from": source, "colours": about["colours"], "notes": notes}
+    found = {"format": about["format"], "pixel_from": source, "colours": about["colours"], "notes": notes}
     if about.get("simulated"):
-        told["simulated"] = str(about["simulated"])
-    return Slide(levels[0].array, Grid(sizes[0], pixel), name=path.name, levels=levels, about=told)
+        found["simulated"] = str(about["simulated"])
+    return Slide(levels[0].array, Grid(sizes[0], pixel), name=path.name, levels=levels, about=found)
 
 
 def is_slide(path: Path) -> bool:
@@ -97,8 +98,10 @@ def is_slide(path: Path) -> bool:
         return False
     if not any(path.name.lower().endswith(ending) for ending in READERS):
         return True
+    if kind != "tiff":
+        return is_microscopy(path)
     try:
-        return bool(look("tiff kind" if kind == "tiff" else kind, str(path)).get("slide", True))
+        return bool(look("tiff kind", str(path))["slide"])
     except DecodeError:
         return False
 
@@ -119,7 +122,7 @@ class DecodedLevel:
     def __getitem__(self, window: Any, /) -> npt.NDArray[np.uint8]:
         where = window if isinstance(window, tuple) else (window,)
         if not all(isinstance(part, slice) and part.step in (None, 1) for part in where[:2]):
-            raise TypeError("a slide is read by slices of rows and columns")
+            raise TypeError("a slide is indexed by slices of rows and columns")
         rows, columns = (part.indices(n) for part, n in zip((*where, slice(None))[:2], self.shape, strict=False))
         top, bottom, left, right = rows[0], max(rows[:2]), columns[0], max(columns[:2])
         if bottom == top or right == left:
@@ -132,7 +135,7 @@ class DecodedLevel:
 
 
 def _open(path: Path) -> tuple[str, dict[str, Any]]:
-    """The decoder that opens a file, and what it says of it."""
+    """The decoder that opens a file, and the metadata that it reads."""
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
@@ -160,29 +163,31 @@ def _section(path: Path, pixel_um: float | None) -> Slide:
     pixel, source = _pixel_size(path.name, [(y, x, "its header")], pixel_um)
     array = SectionColours(volume)
     notes = [] if volume.is_colour else [_GREY]
-    told = {"format": volume.about.get("format"), "pixel_from": source, "colours": "taken as sRGB", "notes": notes}
+    found = {"format": volume.about.get("format"), "pixel_from": source, "colours": "taken as sRGB", "notes": notes}
     if volume.simulated:
-        told["simulated"] = volume.simulated
-    return Slide(array, Grid(array.shape[:2], pixel), name=volume.name, about=told)
+        found["simulated"] = volume.simulated
+    return Slide(array, Grid(array.shape[:2], pixel), name=volume.name, about=found)
 
 
-def _pixel_size(name: str, statements: list[Statement], given_um: float | None) -> tuple[tuple[float, float], str]:
-    """Pixel size (y, x) in um and who says so; refuses what cannot be."""
-    if given_um is not None:
-        if not is_length(given_um):
-            raise ValueError(f"{given_um:g} um is no pixel size for {name}; --slide-um must be a positive number")
-        return (given_um, given_um), "given"
+def _pixel_size(name: str, statements: list[Statement], user_um: float | None) -> tuple[tuple[float, float], str]:
+    """Pixel size (y, x) in um and where it is from; refuses what is not possible."""
+    if user_um is not None:
+        if not is_length(user_um):
+            raise ValueError(f"--slide-um must be a positive number for {name}, got {user_um:g}")
+        return (user_um, user_um), "--slide-um"
     if not statements:
         raise ValueError(f"{name} does not state its pixel size; pass --slide-um")
     y, x, source = statements[0]
     density = screen_dpi(statements[0])
     if density is not None:
         raise ValueError(
-            f"{name} states {density:g} dots per inch ({source}), a setting for screens and print and no pixel size; "
+            f"{name} states {density:g} dots per inch ({source}), a setting for screens and print, not a pixel size; "
             "pass --slide-um"
         )
     if not all(is_length(edge, within=PLAUSIBLE_PIXEL_UM) for edge in (y, x)):
-        raise ValueError(f"{name} states a pixel size of {y:g} x {x:g} um ({source}), which cannot be; pass --slide-um")
+        raise ValueError(
+            f"{name} states a pixel size of {y:g} x {x:g} um ({source}), which is not possible; pass --slide-um"
+        )
     if max(y, x) > SQUARE_WITHIN * min(y, x):
         raise ValueError(
             f"{name} states pixels of {y:g} x {x:g} um ({source}), far from square; pass --slide-um if they are square"
@@ -190,28 +195,28 @@ def _pixel_size(name: str, statements: list[Statement], given_um: float | None) 
     return (y, x), source
 
 
-def _challenge(name: str, given_um: float, statements: list[Statement]) -> None:
-    """Say so where the pixel size that was given cannot well be, or is not what the file says."""
+def _warn_if_doubtful(name: str, user_um: float, statements: list[Statement]) -> None:
+    """Warn if the user's pixel size is hardly possible, or differs from the file's."""
     low, high = PLAUSIBLE_PIXEL_UM
-    if not is_length(given_um, within=PLAUSIBLE_PIXEL_UM):
+    if not is_length(user_um, within=PLAUSIBLE_PIXEL_UM):
         warnings.warn(
-            f"{name}: pixels of {given_um:g} um are taken as given, though slides have {low:g} to {high:g} um; "
-            "is --slide-um in micrometres?",
+            f"{name}: --slide-um {user_um:g} is used, but slides have pixels of {low:g} to {high:g} um; "
+            "is it in micrometres?",
             stacklevel=3,
         )
         return
     for y, x, source in statements[:1]:
         square = max(y, x) <= SQUARE_WITHIN * min(y, x)
         believable = square and screen_dpi((y, x, source)) is None and low <= min(y, x) <= max(y, x) <= high
-        if believable and not all(1 / AGREE_WITHIN < edge / given_um < AGREE_WITHIN for edge in (y, x)):
+        if believable and not all(1 / AGREE_WITHIN < edge / user_um < AGREE_WITHIN for edge in (y, x)):
             warnings.warn(
-                f"{name} states pixels of {y:g} x {x:g} um ({source}); the {given_um:g} um given are taken",
+                f"{name} states pixels of {y:g} x {x:g} um ({source}); --slide-um {user_um:g} is used instead",
                 stacklevel=3,
             )
 
 
 def _disagreement(statements: list[Statement]) -> list[str]:
-    """Whoever in the file says otherwise than the one believed."""
+    """Other statements of the file that differ from the one used."""
     return [
         f"{source}: {y:g} x {x:g} um instead"
         for y, x, source in statements[1:]

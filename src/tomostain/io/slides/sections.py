@@ -28,13 +28,13 @@ def read_section(path: Path, pixel_um: float | None) -> Volume:
     Raises
     ------
     ValueError
-        It has several planes, cannot be read, or states no pixel size and none is given.
+        It has several planes, cannot be read, or states no pixel size and none is passed.
     """
     try:
         volume = read_volume(path, spacing_um=None if pixel_um is None else (pixel_um,) * 3)
     except ValueError as error:
         if pixel_um is None and "--spacing-um" in str(error):
-            raise ValueError(f"{path.name} does not state a pixel size that can be believed; pass --slide-um") from None
+            raise ValueError(f"{path.name} does not state a plausible pixel size; pass --slide-um") from None
         raise
     if volume.shape[0] != 1:
         raise ValueError(f"{path.name} has {volume.shape[0]} planes; a slide is one picture: save its plane alone")

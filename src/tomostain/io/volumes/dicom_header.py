@@ -94,6 +94,14 @@ def read_header(file: Path) -> Header:
         return Header(elements, str(elements.file_meta.get("TransferSyntaxUID", _IMPLICIT)), *_pixels_at(opened))
 
 
+def is_microscopy(file: Path) -> bool:
+    """Whether a DICOM file is a whole slide image, by its class; not, where it cannot be read."""
+    try:
+        return _text(read_header(file).elements, "SOPClassUID") == _WHOLE_SLIDE
+    except Exception:  # whatever pydicom raises on a broken file
+        return False
+
+
 def _pixels_at(opened: BinaryIO) -> tuple[int, int]:
     """Where the pixels begin and how many bytes they are, at the head of their element; zeros where it is none."""
     begin, head = opened.tell(), opened.read(12)

@@ -1,4 +1,4 @@
-"""Windows of an HDF5 data set's values, and of a virtual one's, each part of which is read from where it lies."""
+"""Windows of an HDF5 data set, and of a virtual one, whose parts are read from their own data sets."""
 
 from __future__ import annotations
 

@@ -16,13 +16,13 @@ from tomostain.io.units import PLAUSIBLE_VOXEL_UM, UM_PER_MM, is_length
 from tomostain.io.volumes.options import VolumeOptions
 
 _MUCH_FINER_UM = 100.0
-"""Beside an edge this small one of exactly 1 mm is a program's default, not a measure."""
+"""Where another edge is this small, an edge of exactly 1 mm is a program's default, not a measurement."""
 MOST_ORIGIN_UM = 1e9
 """No scanner places a volume farther than a kilometre away."""
 
-BOMB_RATIO = 2000
+MOST_COMPRESSION = 2000
 """No file of real grey values shrinks by more than this; deflate cannot reach it at all (1032)."""
-BOMB_FREE_BYTES = 2**28
+ALWAYS_ACCEPTED_BYTES = 2**28
 """What may always be believed of a header, however small its file is."""
 
 DTYPES = "8, 16, 32 or 64 bit integers, or 16, 32 or 64 bit floats"
@@ -83,7 +83,7 @@ def spacing_of(name: str, stated: Sequence[float] | None, hints: Hints, *, found
         raise VolumeError(f"{name} needs three voxel edges, z y x, not {len(spacing)}; pass --spacing-um z y x")
     z, y, x = (float(edge) for edge in spacing)
     if not all(is_length(edge) for edge in (z, y, x)):
-        raise VolumeError(f"{name}: a voxel of {z:g} x {y:g} x {x:g} um cannot be; pass --spacing-um z y x")
+        raise VolumeError(f"{name}: voxel size must be positive, got {z:g} x {y:g} x {x:g} um; pass --spacing-um z y x")
     if hints.spacing_um is None and UM_PER_MM in (z, y, x) and (z == y == x or min(z, y, x) <= _MUCH_FINER_UM):
         raise VolumeError(
             f"{name} states voxels of {z / 1e3:g} x {y / 1e3:g} x {x / 1e3:g} mm, which programs write when they know "
@@ -91,7 +91,8 @@ def spacing_of(name: str, stated: Sequence[float] | None, hints: Hints, *, found
         )
     if hints.spacing_um is None and not all(is_length(edge, within=PLAUSIBLE_VOXEL_UM) for edge in (z, y, x)):
         raise VolumeError(
-            f"{name} states a voxel of {z:g} x {y:g} x {x:g} um, which cannot be; pass --spacing-um z y x"
+            f"{name} states a voxel size of {z:g} x {y:g} x {x:g} um, outside {PLAUSIBLE_VOXEL_UM[0]:g} to "
+            f"{PLAUSIBLE_VOXEL_UM[1]:g} um; pass --spacing-um z y x"
         )
     return _rounded(z), _rounded(y), _rounded(x)
 
@@ -136,17 +137,17 @@ def dtype_of(name: str, dtype: Any) -> np.dtype[Any]:
 
 
 def check_size(
-    name: str, shape: Sequence[int], dtype: np.dtype[Any], stored_bytes: int, *, most_shrunk: int = BOMB_RATIO
+    name: str, shape: Sequence[int], dtype: np.dtype[Any], stored_bytes: int, *, most_shrunk: int = MOST_COMPRESSION
 ) -> None:
     """Refuse a header that claims far more values than its file can hold, however well they are compressed.
 
     Raises
     ------
     VolumeError
-        The header is wrong, or the file is made to burst.
+        The header is wrong, or the file was made to fill the memory.
     """
     claimed = math.prod(int(n) for n in shape) * dtype.itemsize
-    if claimed > max(BOMB_FREE_BYTES, most_shrunk * stored_bytes):
+    if claimed > max(ALWAYS_ACCEPTED_BYTES, most_shrunk * stored_bytes):
         sizes = " x ".join(str(n) for n in shape)
         raise VolumeError(
             f"{name} claims {sizes} {dtype} values ({claimed / 2**30:.3g} GiB) but stores {stored_bytes} bytes; "

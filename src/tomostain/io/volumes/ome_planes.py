@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tomostain.io.ome_xml import edge_um, named, root_of
+from tomostain.io.ome_xml import edge_um, named, pages_along, root_of, whole_number
 from tomostain.io.volumes.headers import VolumeError
 
 
@@ -39,7 +39,16 @@ def planes_of(xml: str | None, name: str, pages: int, samples: int = 1) -> OmePl
     pixels = next(iter(named(images[0], "Pixels")), None)
     if pixels is None:
         raise VolumeError(f"{name} has broken OME metadata: no pixels are described; export it again")
-    sizes = {axis: _whole(pixels.get(f"Size{axis}"), name) for axis in "ZCT"}
+    try:
+        return _planes(pixels, name, pages, samples)
+    except VolumeError:
+        raise
+    except ValueError as error:
+        raise VolumeError(f"{name} {error}") from None
+
+
+def _planes(pixels: Any, name: str, pages: int, samples: int) -> OmePlanes:
+    sizes = {axis: whole_number(pixels.get(f"Size{axis}")) for axis in "ZCT"}
     if sizes["C"] > samples or sizes["T"] > 1:
         raise VolumeError(
             f"{name} holds {sizes['C']} channels and {sizes['T']} time points; export the one to be read as a file of "
@@ -53,29 +62,12 @@ def planes_of(xml: str | None, name: str, pages: int, samples: int = 1) -> OmePl
 
 
 def _order(pixels: Any, depth: int, pages: int, name: str) -> tuple[int, ...]:
-    order: dict[int, int] = {}
-    blocks = named(pixels, "TiffData")
-    files = {u.get("FileName") for block in blocks for u in named(block, "UUID") if u.get("FileName")}
-    if len(files) > 1:
-        raise VolumeError(f"{name} is one file of several ({', '.join(sorted(files)[:3])}, ...); export it as one file")
-    for block in blocks:
-        start, first = _whole(block.get("IFD", "0"), name, 0), _whole(block.get("FirstZ", "0"), name, 0)
-        count = _whole(block.get("PlaneCount", "1" if "IFD" in block.attrib else str(depth)), name, 0)
-        for i in range(min(count, depth)):
-            order[first + i] = start + i
-    if not blocks:
-        order = {z: z for z in range(depth)}
-    if sorted(order) != list(range(depth)) or max(order.values()) >= pages:
+    order = pages_along(pixels, "Z", depth)
+    if max(order) >= pages:
         raise VolumeError(f"{name} does not say where each of its {depth} planes is; export it again")
-    return tuple(order[z] for z in range(depth))
+    return order
 
 
 def _spacing(pixels: Any) -> tuple[float, float, float] | None:
     z, y, x = (edge_um(pixels, axis) for axis in "ZYX")
     return None if z is None or y is None or x is None else (z, y, x)
-
-
-def _whole(text: str | None, name: str, least: int = 1) -> int:
-    if text is None or not text.strip().isdigit() or len(text) > 12 or int(text) < least:
-        raise VolumeError(f"{name} has broken OME metadata: {text!r} is no number of planes; export it again")
-    return int(text)

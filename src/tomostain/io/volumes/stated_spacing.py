@@ -35,7 +35,7 @@ def agreed(stated: Mapping[str, Vector], seen: list[str]) -> tuple[Vector | None
 def of_attributes(attributes: Mapping[str, Any]) -> tuple[dict[str, Vector], list[str]]:
     """Voxel sizes among the attributes of an array: ``element_size_um`` (z, y, x), or a size with a unit in its name.
 
-    Also what looks like one and is not enough, in words.
+    Also what looks like one but is not enough, as a text for the user.
     """
     stated: dict[str, Vector] = {}
     seen: list[str] = []

@@ -40,7 +40,7 @@ _V3_KINDS: Mapping[type, str] = MappingProxyType(
 )
 
 
-def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
+def capped(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """The same array, whose chunks are unpacked into buffers of fixed size.
 
     numcodecs allocates whatever a zstd, Blosc or LZ4 header claims, and unpacks deflate, bzip2 and LZMA without limit.
@@ -49,10 +49,10 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
     new: Any
     if isinstance(about, ArrayV2Metadata):
         most = math.prod(array.chunks) * array.dtype.itemsize * (_WIDEST if about.filters else 1) + _SPARE_BYTES
-        filters = tuple(_bounded_v2(codec, most) for codec in about.filters or ())
-        new = replace(about, compressor=_bounded_v2(about.compressor, most), filters=filters or None)
+        filters = tuple(_capped_v2(codec, most) for codec in about.filters or ())
+        new = replace(about, compressor=_capped_v2(about.compressor, most), filters=filters or None)
     else:
-        new = replace(about, codecs=tuple(_bounded_v3(codec) for codec in about.codecs))
+        new = replace(about, codecs=tuple(_capped_v3(codec) for codec in about.codecs))
     return zarr.Array(zarr.AsyncArray(new, array.store_path))
 
 
@@ -100,7 +100,7 @@ def check_stored(
 
 
 def warn_of_missing(name: str, fill_value: Any) -> None:
-    """Tell that chunks are not stored and read as the fill value."""
+    """Warn that chunks are not stored and read as the fill value."""
     warnings.warn(
         f"{name} does not store all of its chunks; what is not stored reads as {fill_value}. "
         "That is right where nothing was written, and wrong where files were lost",
@@ -116,14 +116,14 @@ def _keys(array: zarr.Array[Any], extent: tuple[int, ...], box: tuple[tuple[int,
         yield str(about.encode_chunk_key(place))
 
 
-def _bounded_v2(codec: Any, most: int) -> Any:
-    return _BoundedV2(codec, most) if getattr(codec, "codec_id", None) in _V2_KINDS else codec
+def _capped_v2(codec: Any, most: int) -> Any:
+    return _CappedV2(codec, most) if getattr(codec, "codec_id", None) in _V2_KINDS else codec
 
 
-class _BoundedV2(Numcodec):  # type: ignore[misc]
+class _CappedV2(Numcodec):  # type: ignore[misc]
     """A Zarr v2 compressor that unpacks at most ``most`` bytes."""
 
-    codec_id = "bounded"
+    codec_id = "capped"
 
     def __init__(self, codec: Any, most: int) -> None:
         self.codec, self.most = codec, most
@@ -139,15 +139,15 @@ class _BoundedV2(Numcodec):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class _BoundedV3(BytesBytesCodec):
+class _CappedV3(BytesBytesCodec):
     """A Zarr v3 compressor that unpacks no more than a chunk holds."""
 
     codec: Any
     kind: str
     is_fixed_size = False
 
-    def evolve_from_array_spec(self, array_spec: ArraySpec) -> _BoundedV3:
-        return _BoundedV3(self.codec.evolve_from_array_spec(array_spec), self.kind)
+    def evolve_from_array_spec(self, array_spec: ArraySpec) -> _CappedV3:
+        return _CappedV3(self.codec.evolve_from_array_spec(array_spec), self.kind)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         return int(self.codec.compute_encoded_size(input_byte_length, chunk_spec))
@@ -162,8 +162,8 @@ class _BoundedV3(BytesBytesCodec):
         return plain
 
 
-def _bounded_v3(codec: Any) -> Any:
+def _capped_v3(codec: Any) -> Any:
     if isinstance(codec, ShardingCodec):
-        return replace(codec, codecs=tuple(_bounded_v3(inner) for inner in codec.codecs))
+        return replace(codec, codecs=tuple(_capped_v3(inner) for inner in codec.codecs))
     kind = _V3_KINDS.get(type(codec))
-    return codec if kind is None else _BoundedV3(codec, kind)
+    return codec if kind is None else _CappedV3(codec, kind)

@@ -17,8 +17,8 @@ from tomostain.images.image import ColourLast, LazyArray, Volume
 from tomostain.io.units import um_per
 from tomostain.io.volumes.arrays import Array, Box, Chunked, Reopened, Source, Windowed
 from tomostain.io.volumes.headers import (
-    BOMB_FREE_BYTES,
-    BOMB_RATIO,
+    ALWAYS_ACCEPTED_BYTES,
+    MOST_COMPRESSION,
     Hints,
     VolumeError,
     check_size,
@@ -30,7 +30,7 @@ from tomostain.io.volumes.headers import (
 )
 from tomostain.io.volumes.stated_spacing import agreed, of_attributes
 from tomostain.io.volumes.stated_values import refuse_projections, stated_scale
-from tomostain.io.volumes.zarr_chunks import bounded, check_stored, warn_of_missing
+from tomostain.io.volumes.zarr_chunks import capped, check_stored, warn_of_missing
 from tomostain.io.volumes.zarr_groups import (
     METADATA,
     Choice,
@@ -103,7 +103,7 @@ def read_zarr(path: Path, hints: Hints) -> Volume:
     ------
     VolumeError
         The folder holds no image or array, was not written to the end, has no voxel size, has axes other than (t) (c)
-        z y x, or stores what could execute code or burst.
+        z y x, or stores what could execute code or fill the memory.
     """
     with reported(path.name, KIND):
         inside = hints.inside.strip("/")
@@ -137,7 +137,7 @@ def read_whole(path: Path, where: str, *, every_chunk: bool) -> Array:
     Raises
     ------
     VolumeError
-        It is not there, is damaged, or stores what could execute code or burst.
+        It is not there, is damaged, or stores what could execute code or fill the memory.
     """
     with reported(path.name, KIND):
         array = _open_checked(path, where, path.name)
@@ -211,7 +211,7 @@ def _lazy(path: Path, array: zarr.Array[Any], name: str, lead: int, *, whole: bo
 
 
 def _open_array(folder: Path, path: str) -> zarr.Array[Any]:
-    return bounded(zarr.open_array(folder, mode="r", path=path))
+    return capped(zarr.open_array(folder, mode="r", path=path))
 
 
 def _open_checked(path: Path, where: str, name: str) -> zarr.Array[Any]:
@@ -232,7 +232,9 @@ def _open_checked(path: Path, where: str, name: str) -> zarr.Array[Any]:
     if math.prod(array.chunks) * dtype.itemsize > MOST_CHUNK_BYTES:
         raise VolumeError(f"{name} has chunks of {array.chunks}, too large to be read in part; rechunk it")
     claimed = math.prod(array.shape) * dtype.itemsize
-    check_size(name, array.shape, dtype, _stored_bytes(path / where, enough=claimed // BOMB_RATIO, claimed=claimed))
+    check_size(
+        name, array.shape, dtype, _stored_bytes(path / where, enough=claimed // MOST_COMPRESSION, claimed=claimed)
+    )
     return array
 
 
@@ -263,7 +265,7 @@ def _codec_names(about: Mapping[str, Any]) -> Iterator[str]:
 def _stored_bytes(folder: Path, *, enough: int, claimed: int) -> int:
     """Bytes in a folder's files; counting stops when there are enough to believe the claim."""
     stored = 0
-    if claimed <= BOMB_FREE_BYTES:
+    if claimed <= ALWAYS_ACCEPTED_BYTES:
         return enough
     for root, _, files in os.walk(folder):
         for file in files:

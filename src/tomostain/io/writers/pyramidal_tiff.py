@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tifffile
 
 from tomostain.images.image import LazyArray
+from tomostain.images.pyramid import level_shapes, made_even
 from tomostain.images.resample import area_average
 from tomostain.images.srgb import to_srgb
 from tomostain.runs import whole
@@ -47,7 +48,7 @@ def write_slide(
     """
     path, shape = Path(path), tuple(int(n) for n in image.shape)
     y_um, x_um = (pixel_um, pixel_um) if isinstance(pixel_um, int | float) else pixel_um
-    levels = level_shapes((shape[0], shape[1]))
+    levels = level_shapes(shape[:2], smallest=TILE_PX)
     compression: dict[str, Any] = (
         {"compression": "jpeg", "compressionargs": {"level": jpeg_quality}}
         if jpeg_quality
@@ -82,20 +83,16 @@ def write_slide(
     return path
 
 
-def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """Shapes (y, x) of a pyramid that is halved until it fits one tile, finest first; an odd last row is left out."""
-    shapes = [shape]
-    while max(shapes[-1]) > TILE_PX and min(shapes[-1]) > 1:
-        shapes.append((shapes[-1][0] // 2, shapes[-1][1] // 2))
-    return shapes
-
-
 def halved(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Means over 2 x 2 pixels: colours in linear light, grey values as they are (integers rounded half up)."""
+    """Means over 2 x 2 pixels: colours in linear light, grey values as they are (integers rounded half up).
+
+    As in a volume's pyramid, an odd last row or column is repeated.
+    """
+    image = made_even(image, (0, 1))
     if image.ndim == 3:
         return to_srgb(area_average(image, 2))
     rows, columns = image.shape[0] // 2, image.shape[1] // 2
-    pairs = image[: rows * 2, : columns * 2].astype(np.float64).reshape(rows, 2, columns, 2)
+    pairs = image.astype(np.float64).reshape(rows, 2, columns, 2)
     mean = pairs.mean(axis=(1, 3))
     whole_numbers = np.issubdtype(image.dtype, np.integer)
     return np.asarray(np.floor(mean + 0.5) if whole_numbers else mean).astype(image.dtype)
@@ -116,7 +113,7 @@ def _tiles(level: LazyArray, coarser: npt.NDArray[Any] | None) -> Iterator[npt.N
 
 
 def _spare(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    """Room for the next level: in memory, or in a file that vanishes where it is large."""
+    """An array for the next level: in memory, or in a temporary file if it is large."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= _IN_MEMORY_BYTES:
         return np.empty(shape, dtype=dtype)

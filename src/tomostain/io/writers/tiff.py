@@ -55,8 +55,11 @@ def ome_planes(path: Path, target: Target) -> Iterator[SliceSink]:
 
 @contextmanager
 def tiff(path: Path, target: Target) -> Iterator[PlaneSink]:
-    """One file: an ImageJ hyperstack where ImageJ has the type and 4 GB suffice, else OME-TIFF (BigTIFF if need be)."""
-    fits = target.dtype.name in IMAGEJ_DTYPES and target.nbytes < _CLASSIC_BYTES
+    """One file: an ImageJ hyperstack where ImageJ has the type and 4 GB suffice, else OME-TIFF (BigTIFF if need be).
+
+    Planes of one column are OME-TIFF too: tifffile's ImageJ form takes their rows for columns.
+    """
+    fits = target.dtype.name in IMAGEJ_DTYPES and target.nbytes < _CLASSIC_BYTES and target.grid.shape[2] > 1
     with _filled(path, target, _settings(target, planes=target.grid.shape[0]) if fits else _ome(target)) as sink:
         yield sink
 
@@ -71,8 +74,14 @@ def ome_tiff(path: Path, target: Target) -> Iterator[PlaneSink]:
 @contextmanager
 def _filled(path: Path, target: Target, settings: dict[str, Any]) -> Iterator[PlaneSink]:
     """Lay out the directories first, then write the planes where they say they are."""
+    single = settings.get("imagej") and target.grid.shape[0] == 1  # whose axes are YX, without Z
     where: Any = tifffile.imwrite(
-        path, None, shape=target.shape, dtype=target.dtype.newbyteorder("<"), returnoffset=True, **settings
+        path,
+        None,
+        shape=target.shape[1:] if single else target.shape,
+        dtype=target.dtype.newbyteorder("<"),
+        returnoffset=True,
+        **settings,
     )
     with path.open("r+b") as file:
         file.seek(where[0])
