@@ -98,7 +98,37 @@ def test_paired_is_the_weighted_mean_difference():
     assert LOSSES["paired"](fixed(painted)(doubled)).item() == pytest.approx(share, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["paired", "pyramid", "greyscale"])
+def test_squared_is_the_weighted_mean_square():
+    here = patch()
+    painted = here.stain.clone()
+    painted[..., 20:] += 0.5
+    share = (here.weight[..., 20:].sum() / here.weight.sum()).item()
+    assert LOSSES["squared"](fixed(painted)(here)).item() == pytest.approx(0.25 * share, abs=1e-5)
+
+
+def test_losses_of_ct_and_cycles_are_mean_differences_from_what_they_began_with():
+    here = patch()
+    nets = networks() | {"painter": lambda image: here.stain + 0.25, "unpainter": lambda image: here.ct - 0.5}
+    t = translation(here, nets)
+    assert LOSSES["paired_ct"](t).item() == pytest.approx(0.5, abs=1e-6)
+    assert LOSSES["cycle"](t).item() == pytest.approx(0.5, abs=1e-6)
+    assert LOSSES["cycle_stain"](t).item() == pytest.approx(0.25, abs=1e-6)
+    assert LOSSES["identity"](t).item() == pytest.approx(0.75, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["squared", "texture", "paired_ct", "cycle", "cycle_stain"])
+def test_what_is_painted_where_the_target_is_masked_changes_no_loss(name):
+    here = patch()
+    off = 3.0 * (here.weight == 0)
+    # the texture of a pixel is that of its 9 x 9 window, which leaves masked pixels out
+    clean = {"painter": lambda image: 0.5 * here.stain, "unpainter": lambda image: 0.5 * here.ct}
+    dirty = {"painter": lambda image: 0.5 * here.stain + off, "unpainter": lambda image: 0.5 * here.ct + off}
+    values = [LOSSES[name](translation(here, networks() | nets)).item() for nets in (clean, dirty)]
+    assert values[0] > 0.01
+    assert values[1] == pytest.approx(values[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["paired", "squared", "pyramid", "greyscale", "texture"])
 def test_nothing_is_wrong_with_the_true_stain(name):
     here = patch()
     assert LOSSES[name](fixed(here.stain)(here)).item() == pytest.approx(0.0, abs=1e-6)

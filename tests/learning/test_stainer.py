@@ -1,7 +1,9 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -77,6 +79,24 @@ def test_a_stainer_of_no_possible_pixel_or_depth_is_refused(tmp_path, key, value
     written = json.dumps(text).replace('"HERE"', value.replace("1e4", "10000"))
     (folder / "stainer.json").write_text(written)
     with pytest.raises(ValueError, match=r"stainer\.json cannot be read as a stainer .*which cannot be"):
+        Stainer.load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, value):
+    stainer = fresh()
+    folder = stainer.save(tmp_path / "stainer")
+    with torch.no_grad():
+        next(stainer.net.parameters()).view(-1)[3] = value
+    with pytest.raises(ValueError, match=r"1 of its .* weight tensors hold NaN or infinite"):
+        stainer.save(tmp_path / "other")
+    assert not (tmp_path / "other" / "stainer.json").exists()
+    weights = safetensors.torch.save(dict(stainer.net.state_dict()))
+    (folder / "weights.safetensors").write_bytes(weights)
+    about = json.loads((folder / "stainer.json").read_text())
+    about["weights"]["sha256"] = hashlib.sha256(weights).hexdigest()
+    (folder / "stainer.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"weights\.safetensors cannot be used: 1 of its .* NaN or infinite"):
         Stainer.load(folder)
 
 

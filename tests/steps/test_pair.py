@@ -71,10 +71,12 @@ def test_table_makes_many_and_a_second_run_changes_nothing(lab):
         "ct.ome.zarr,slide.tif,S1,a,slide.placement.json,,\n"
         "ct.png,stain.png,S2,b,,yes,10\n"
     )
-    out = pair(lab / "pairs.csv", lab / "pairs")
+    with pytest.warns(UserWarning, match=r"do not overlap with those of S1 \(.*\): S2 \("):
+        out = pair(lab / "pairs.csv", lab / "pairs")
     stamps = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file() and file.parent != out}
     assert {load_pair(path).specimen for path in sorted(out.glob("*.pair.zarr"))} == {"S1", "S2"}
-    pair(lab / "pairs.csv", lab / "pairs")
+    with pytest.warns(UserWarning, match="do not overlap"):
+        pair(lab / "pairs.csv", lab / "pairs")
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
 
 
@@ -202,7 +204,8 @@ def test_a_table_takes_raw_values_and_data_sets_in_files(lab):
         "ct.raw,slide.tif,S1,raw,slide.placement.json,40 70 90,uint16,5 5 5\n"
         "ct.h5::/b,slide.tif,S2,hdf5,slide.placement.json,,,\n"
     )
-    out = pair(lab / "pairs.csv", lab / "pairs")
+    with pytest.warns(UserWarning, match=r"with those of S1 \(3\d\d to 5.*e\+04\): S2 \(0\.00\d+ to 0\.99"):
+        out = pair(lab / "pairs.csv", lab / "pairs")
     raw, hdf5 = (load_pair(out / f"{name}.pair.zarr") for name in ("raw", "hdf5"))
     np.testing.assert_allclose(raw.ct / 60000, hdf5.ct, atol=1e-4)
 

@@ -66,6 +66,16 @@ def test_specimens_in_other_units_are_refused_by_name_and_both_ranges(folder, tm
     assert sorted(Stainer.load(out).grey_values) == ["S0", "S1", "S2", "S3"]
 
 
+@pytest.mark.parametrize("which", ["pairs", "pairs/0.pair.zarr"])
+def test_half_made_pairs_are_refused_and_gathered_ones_are_not(folder, tmp_path, which):
+    mark = tmp_path / f"{which}.unfinished"
+    mark.write_text("{}")
+    with pytest.raises(ValueError, match=r"is half-made.*run the same command again"):
+        train(folder, tmp_path / "stainer", recipe=TINY)
+    mark.unlink()
+    assert train(folder, tmp_path / "stainer", recipe=replace(TINY, steps=1)).is_dir()
+
+
 def test_a_fold_holds_out_whole_specimens(folder, tmp_path):
     held = []
     for fold in range(3):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
+from tomostain import runs
 from tomostain.images.geometry import LARGE_PLANE_PX, Grid, Placement, Plane
 from tomostain.images.grey_values import GreyValues
 from tomostain.images.image import Slide, Volume
@@ -261,16 +262,30 @@ def _load(path: Path) -> Pair:
     )
 
 
-def pairs_in(folder: Path) -> list[Path]:
+def pairs_in(folder: Path, *, even_unfinished: bool = False) -> list[Path]:
     """All pairs below a folder, in the order of their names (``folder`` may itself be a pair).
+
+    Pairs that were gathered by hand are taken as they are; what a run of `tomostain pair` left half-made is not, unless
+    ``even_unfinished``.
 
     Raises
     ------
     FileNotFoundError
         There is none.
+    ValueError
+        The folder, one within it or a pair is half-made.
     """
     folder = Path(folder)
     found = [folder] if folder.name.endswith(SUFFIX) else sorted(folder.rglob(f"*{SUFFIX}"))
     if not found or not found[0].is_dir():
         raise FileNotFoundError(f"{folder} holds no *{SUFFIX}; make pairs with `tomostain pair`")
+    for path in () if even_unfinished else found:
+        for part in (path, *path.parents):
+            if runs.unfinished(part) is not None:
+                raise ValueError(
+                    f"{part} is half-made: `tomostain pair` is writing it, or was broken off ({part.name}.unfinished "
+                    "lies beside it); run the same command again to finish it"
+                )
+            if part == folder:
+                break
     return found

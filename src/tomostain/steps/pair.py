@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tomostain import runs
+from tomostain.images.grey_values import check_together
 from tomostain.io.names import checked_name
 from tomostain.pairs.making import make
-from tomostain.pairs.pair import SUFFIX, pairs_in, save_pair
+from tomostain.pairs.pair import SUFFIX, grey_values_in, pairs_in, save_pair
 from tomostain.pairs.recipe import PairRecipe
 from tomostain.pairs.table import Row, rows_of_cohort, rows_of_table
 from tomostain.phantom.manifest import FILE
@@ -63,7 +64,8 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
         with runs.output(out, "pair", recipe=recipe, inputs=[table], keep=True, reopen=True) as made:
             out.mkdir(exist_ok=True)
             _make_many(rows, out)
-            made.results["pairs"] = len(pairs_in(out))
+            _compare_grey_values(out)
+            made.results["pairs"] = len(pairs_in(out, even_unfinished=True))
         return out
     if len(given) != 3:
         raise ValueError("give VOLUME SLIDE OUT.pair.zarr, or TABLE.csv OUT, or COHORT OUT")
@@ -96,3 +98,11 @@ def _make_many(rows: Sequence[Row], out: Path) -> None:
             raise
         except (ValueError, OSError) as error:
             raise type(error)(f"{row.where}: {error}") from None
+
+
+def _compare_grey_values(out: Path) -> None:
+    """Say what CT grey values each specimen has, and warn of those that one stainer cannot learn together."""
+    specimens = grey_values_in(pairs_in(out, even_unfinished=True))
+    for name, values in specimens.items():
+        print(f"specimen {name}: CT grey values {values}", file=sys.stderr)
+    check_together(specimens, any_values=True)

@@ -1,0 +1,82 @@
+"""Recipes say what they do, and a network from outside the package gets its arguments."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from tomostain import cli
+from tomostain.learning.nets import build_generator
+from tomostain.learning.nets.resnet import ResNet
+from tomostain.learning.nets.toned import Toned
+from tomostain.learning.recipe import TrainRecipe
+from tomostain.steps import train as step
+
+
+@pytest.fixture
+def shipped(monkeypatch):
+    """The recipe that `tomostain train ... --recipe NAME` trains with."""
+    seen = []
+
+    def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> None:
+        seen.append(recipe)
+
+    def recipe_of(name):
+        assert cli.main(["train", "pairs", "out", "--recipe", name]) == 0
+        return seen.pop()
+
+    monkeypatch.setattr(step, "train", train)
+    cli._app.cache_clear()
+    yield recipe_of
+    cli._app.cache_clear()
+
+
+def test_the_instance_baseline_is_the_classical_cyclegan(shipped):
+    recipe = shipped("instance_baseline")
+    net = build_generator(recipe.generator(), 1, 3)
+    assert isinstance(net, ResNet)
+    assert not net.skips
+    assert len(net.blocks) == 9
+    kinds = [type(module) for module in net.modules()]
+    assert kinds.count(nn.InstanceNorm2d) == 1 + 2 + 2 * 9 + 2
+    assert nn.BatchNorm2d not in kinds
+    assert kinds.count(nn.ConvTranspose2d) == 2
+    assert nn.Upsample not in kinds
+    assert net.head[0].kernel_size == (7, 7)
+    assert isinstance(net.head[-1], nn.Tanh)
+    assert set(recipe.chosen_method().losses()) == {"adversarial", "adversarial_ct", "cycle", "cycle_stain"}
+    assert not recipe.chosen_method().paired
+    assert (recipe.ema, recipe.batch, recipe.lr, recipe.pool) == (0.0, 1, 2e-4, 50)
+
+
+@pytest.mark.parametrize("name", ["laptop", "full"])
+def test_the_other_recipes_are_the_paired_cyclegan(name, shipped):
+    recipe = shipped(name)
+    assert isinstance(build_generator(dataclasses.replace(recipe, width=4).generator(), 1, 3), Toned)
+    assert recipe.steps == {"laptop": 10_000, "full": 100_000}[name]
+
+
+@pytest.mark.parametrize(("method", "toned"), [("pix2pix", False), ("cyclegan", False), ("paired_cyclegan", True)])
+def test_only_the_paired_cyclegan_begins_at_the_colour_table_unless_asked(method, toned):
+    assert TrainRecipe(method=method).generator().args["tone"] is toned
+    assert TrainRecipe(method="pix2pix", tone=True).generator().args["tone"] is True
+    assert TrainRecipe(method="paired_cyclegan", tone=False).generator().args["tone"] is False
+    with pytest.raises(ValueError, match="tone needs the pairs, which cyclegan does not use"):
+        TrainRecipe(method="cyclegan", tone=True).generator()
+
+
+def test_arguments_of_a_network_are_read_as_yaml_reads_them():
+    words = ("width=8", "skips=false", "gain=0.5", "kind=soft", "none=null")
+    spec = TrainRecipe(net="my.nets:Mine", net_args=words).generator()
+    assert spec.args == {"width": 8, "skips": False, "gain": 0.5, "kind": "soft", "none": None}
+    assert TrainRecipe(net_args=("skips=false",)).generator().args["skips"] is False
+    assert TrainRecipe(critic="my.nets:Mine", critic_args=("width=8",)).discriminator().args == {"width": 8}
+
+
+@pytest.mark.parametrize(
+    "word", ["width", "=8", "a b=8", "width=[1, 2]", "width={a: 1}", "width=!!python/name:os.system"]
+)
+def test_an_argument_that_is_not_name_and_value_is_refused(word):
+    with pytest.raises(ValueError, match="in net_args is not name=value"):
+        TrainRecipe(net_args=(word,)).generator()
