@@ -28,6 +28,9 @@ def test_colour_difference_is_ciede2000() -> None:
     black, white = np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)
     assert colour_difference(black, white)[0, 0] == pytest.approx(100.0, abs=1e-3)
     assert colour_difference(white, white)[0, 0] == 0.0
+    red, green, blue = (np.eye(3, dtype=np.uint8)[i][None, None] * np.uint8(255) for i in range(3))
+    assert colour_difference(red, blue)[0, 0] == pytest.approx(52.88, abs=0.02), "as colour calculators give it"
+    assert colour_difference(red, green)[0, 0] == pytest.approx(86.61, abs=0.02)
 
 
 def test_the_worst_square_is_found_and_masked_ones_are_not() -> None:
@@ -40,6 +43,29 @@ def test_the_worst_square_is_found_and_masked_ones_are_not() -> None:
     assert region.corner_px == (60, 10)
     assert region.edge_px == 22
     assert region.error == pytest.approx(30.0)
+
+
+def test_a_few_unmasked_pixels_do_not_make_a_worst_region() -> None:
+    error = np.ones((100, 100), np.float32)
+    error[60:82, 10:32] = 30.0
+    error[:40, 60:] = 90.0
+    case = _case(error)
+    case.mask[:40, 60:] = False
+    case.mask[10:14, 70:74] = True
+    (region,) = worst_regions([case], "stainer", count=3)
+    assert (region.corner_px, region.error) == ((60, 10), pytest.approx(30.0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_colours_come_in_the_order_of_their_shares(seed: int) -> None:
+    real = np.full((40, 40, 3), (40, 60, 170), np.uint8)
+    real[:12], real[12:16] = (250, 250, 250), (200, 40, 40)
+    classes = by_colour([_case(np.ones((40, 40), np.float32), real=real)], classes=6, seed=seed)
+    assert [(c.name, c.share) for c in classes] == [
+        ("dark blue", pytest.approx(0.6)),
+        ("white", pytest.approx(0.3)),
+        ("red", pytest.approx(0.1)),
+    ]
 
 
 def test_errors_are_told_apart_by_the_real_colour() -> None:
@@ -69,6 +95,13 @@ def test_one_scale_holds_for_all_cases() -> None:
     low, high = np.full((20, 20), 3.0, np.float32), np.full((20, 20), 33.0, np.float32)
     assert scale_top([_case(low)]) == 10
     assert scale_top([_case(low), _case(high)]) == 40
+
+
+@pytest.mark.parametrize(("rows", "top"), [(1, 10), (3, 40)])
+def test_the_scale_ends_where_all_but_two_in_a_hundred_pixels_do(rows: int, top: float) -> None:
+    error = np.full((100, 20), 3.0, np.float32)
+    error[:rows] = 33.0
+    assert scale_top([_case(error)]) == top
 
 
 @pytest.mark.parametrize(

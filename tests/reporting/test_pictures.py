@@ -15,7 +15,7 @@ from PIL import Image
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Volume
 from tomostain.reporting.cuts import orthogonal_cuts
-from tomostain.reporting.figures import curves_figure, scores_figure
+from tomostain.reporting.figures import METHOD_COLOURS, _running_mean, curves_figure, scores_figure
 from tomostain.reporting.pictures import Picture, error_map, grey, hatched, nice_length, picture
 
 
@@ -80,8 +80,50 @@ def test_the_ct_is_cut_at_the_stained_volumes_place_in_the_world() -> None:
         assert cut.ct is not None
         np.testing.assert_array_equal(_pixels(cut.ct), grey(plane, 0.0, 1.0))
         assert cut.ct.aspect == pytest.approx(cut.stained.aspect)
+        assert cut.ct.lines == cut.stained.lines
+    assert cuts[0].stained.lines == (("row", pytest.approx(5.5 / 10)), ("column", pytest.approx(6.5 / 12)))
+    assert cuts[2].stained.lines == (("row", pytest.approx(4.5 / 8)), ("column", pytest.approx(5.5 / 10)))
     assert "z = 40 µm, plane 5 of 8" in cuts[0].where
     assert orthogonal_cuts(stained, None, window=(0.0, 1.0))[0].ct is None
+
+
+def test_what_lies_outside_the_ct_or_has_no_value_in_it_is_hatched_in_both() -> None:
+    values = np.full((8, 10, 12), 0.5, np.float32)
+    values[:, 2:4, 3] = np.nan
+    ct = Volume(values, Grid(values.shape, (5.0, 5.0, 5.0)), "ct")
+    colours = np.full((8, 10, 16, 3), 7, np.uint8)
+    stained = Volume(colours, Grid((8, 10, 16), (5.0, 5.0, 5.0), (0.0, 0.0, -10.0)), "stained")
+    cut = orthogonal_cuts(stained, ct, window=(0.0, 1.0))[0]
+    assert cut.ct is not None
+    there = np.zeros((10, 16), bool)
+    there[:, 2:14] = True
+    there[2:4, 5] = False
+    for shown, value in ((_pixels(cut.stained), 7), (_pixels(cut.ct), 128)):
+        assert (shown[there] == value).all()
+        assert {int(v) for v in np.unique(shown[~there])} == {128, 176}
+        assert (shown[~there] == 176).all(axis=-1).any()
+
+
+def test_bars_are_as_long_as_the_intervals() -> None:
+    spread = {
+        "stainer": {"ssim": {"mean": 0.5, "low": 0.4, "high": 0.6}},
+        "colour table": {"ssim": {"mean": 0.5, "low": 0.45, "high": 0.85}},
+    }
+    points = {"stainer": {"ssim": [0.4, 0.6]}, "colour table": {"ssim": [0.5, float("inf")]}}
+    svg = scores_figure(["ssim"], points, spread, {"ssim": "SSIM"})
+    length = {}
+    for method in spread:
+        pattern = rf'd="M ([\d.]+) ([\d.]+) ?\n?L ([\d.]+) \2 ?\n?"[^>]*stroke: {METHOD_COLOURS[method]}'
+        ((start, _, end),) = re.findall(pattern, svg)
+        length[method] = float(end) - float(start)
+    assert length["colour table"] == pytest.approx(2 * length["stainer"], rel=1e-3)
+
+
+def test_the_running_mean_of_a_line_is_the_line_and_of_noise_is_calmer() -> None:
+    line = np.arange(200.0)
+    np.testing.assert_allclose(_running_mean(line)[5:-5], line[5:-5])
+    noise = np.random.default_rng(0).normal(size=4000)
+    assert _running_mean(noise).std() == pytest.approx(1 / np.sqrt(201), rel=0.2)
 
 
 def test_figures_are_the_same_twice_and_share_no_id() -> None:

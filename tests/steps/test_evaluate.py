@@ -174,7 +174,8 @@ def test_ct_values_never_met_in_training_are_warned_of(lab: tuple[Path, Fake]) -
     ("change", "message"),
     [
         ({"stain_name": "giemsa"}, "stained with giemsa, the stainer learnt toluidine blue"),
-        ({"grid": Grid((48, 56), (6.0, 6.0))}, "pixels of 6 um, the stainer learnt at 5 um"),
+        ({"grid": Grid((48, 56), (5.3, 5.3))}, r"pixels of 5\.3 um, the stainer learnt at 5 um"),
+        ({"grid": Grid((48, 56), (5.0, 4.7))}, r"pixels of 5 um, the stainer learnt at 5 um"),
         ({"ct": _pair("x", "S03", 0).ct[:1]}, "has 1 CT planes, the stainer needs 3"),
         ({"name": "S01_2"}, "both named S01_2"),
     ],
@@ -288,3 +289,30 @@ def test_simulated_sections_are_named_in_the_verdict(
     assert found.summary["simulated"] == [f"p{i}" for i, simulated in enumerate(parts) if simulated]
     assert found.verdict.endswith(ending)
     assert runs.read_record(home / "evaluation")["results"]["simulated"] == found.summary["simulated"]
+
+
+def test_a_pixel_size_within_the_tolerance_is_scored(lab: tuple[Path, Fake]) -> None:
+    home, _ = lab
+    save_pair(_pair("near", "S03", 3, grid=Grid((48, 56), (5.2, 4.8))), home / "near.pair.zarr")
+    out = evaluate(home / "stainer", home / "near.pair.zarr", home / "evaluation", recipe=FAST)
+    assert {row["pair"] for row in _rows(out / "scores.csv")} == {"near"}
+
+
+def test_the_stainer_gets_the_planes_in_the_middle_of_the_slab(
+    lab: tuple[Path, Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, _ = lab
+    ct = _pair("x", "S03", 3).ct
+    slab = np.concatenate([ct + 0.01 * i for i in range(5)])[[0, 3, 6, 9, 12]]
+    save_pair(_pair("slab", "S03", 3, ct=slab), home / "slab.pair.zarr")
+    seen: list[npt.NDArray[np.float32]] = []
+
+    class Watched(Fake):
+        def __call__(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+            seen.append(ct)
+            return super().__call__(ct)
+
+    for planes, expected in ((1, slab[2:3]), (3, slab[1:4])):
+        monkeypatch.setattr(step.Stainer, "load", lambda folder, planes=planes: Watched(planes=planes))
+        evaluate(home / "stainer", home / "slab.pair.zarr", home / f"evaluation{planes}", recipe=FAST)
+        np.testing.assert_array_equal(seen[-1], expected)
