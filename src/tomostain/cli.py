@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speaker = f"tomostain {words[0]}" if words and words[0] in COMMANDS else "tomostain"
     try:
         result = _app().meta(words, exit_on_error=False, print_error=False)
-        if isinstance(result, Path):
+        if isinstance(result, Path) and "--json" not in words:  # which prints one JSON object and nothing else
             _print_path(result)
         sys.stdout.flush()
         return 0

@@ -15,6 +15,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from tomostain import runs
+from tomostain.cli import main
 from tomostain.images.geometry import Grid
 from tomostain.learning.ranges import CTRange
 from tomostain.pairs.pair import Pair, load_pair, save_pair
@@ -316,3 +317,12 @@ def test_the_stainer_gets_the_planes_in_the_middle_of_the_slab(
         monkeypatch.setattr(step.Stainer, "load", lambda folder, planes=planes: Watched(planes=planes))
         evaluate(home / "stainer", home / "slab.pair.zarr", home / f"evaluation{planes}", recipe=FAST)
         np.testing.assert_array_equal(seen[-1], expected)
+
+
+def test_json_prints_the_summary_and_nothing_else(lab: tuple[Path, Fake], capsys: pytest.CaptureFixture[str]) -> None:
+    home, _ = lab
+    words = ["evaluate", str(home / "stainer"), str(home / "pairs"), str(home / "evaluation")]
+    assert main([*words, "--metrics", "ssim", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((home / "evaluation" / "summary.json").read_text())
+    assert printed["methods"]["stainer"]["ssim"]["mean"] > 0.5

@@ -162,6 +162,12 @@ def test_every_held_out_case_is_shown_at_full_resolution_from_best_to_worst(lab:
     ranked = sorted((row for row in rows if row[2] == "stainer"), key=lambda row: -float(row[3]))
     titles = re.findall(r'<article class="case" id="case-\d+">\s*<header><h3>(.*?)</h3>', page)
     assert titles == [row[1] for row in ranked]
+    badges = dict(
+        re.findall(
+            r'<h3>([^<]*)</h3><span class="soft">specimen [^<]*</span><span class="badge \w+">(.*?)</span>', page
+        )
+    )
+    assert badges == {titles[0]: "best case", titles[-1]: "worst case"}
     images = _read(page).images
     for name in titles:
         sizes = [(image["width"], image["height"]) for image in images if image["data-group"] == name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class EvaluateRecipe:
     """Score pairs whose CT grey values are not those that the stainer was trained on; they are refused otherwise."""
     trust: bool = False
     """Run a network from outside tomostain (package.module:Class), which the stainer names; only if you trust it."""
+    json: bool = False
+    """Print the summary as one JSON object instead of the table and the verdict."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -102,7 +105,7 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
         evaluation.save(out)
         made.results |= {key: evaluation.summary[key] for key in ("verdict", "pairs", "specimens", "simulated")}
     _warn_out_of_range(evaluation.summary["out_of_range"], recipe.out_of_range)
-    print(evaluation.describe())
+    print(json.dumps(evaluation.summary, indent=1) if recipe.json else evaluation.describe())
     return out
 
 
