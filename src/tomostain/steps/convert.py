@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import warnings
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain._settings import PIXEL_UM, Within, check_numbers
-from tomostain.images.cropping import crop
-from tomostain.images.geometry import Grid
-from tomostain.images.image import Level, Slide, Volume
+from tomostain.images.cropping import Span, part_of_slide, part_of_volume
+from tomostain.images.image import Slide
 from tomostain.io.slides import is_slide, read_slide
 from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
@@ -90,11 +88,11 @@ def _convert(source: Path, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
     if is_slide(source):
         if recipe.planes is not None:
             raise ValueError(f"{source.name} is a slide and has no planes; use --roi y0 y1 x0 x1")
-        slide = _part_of_slide(read_slide(source, pixel_um=recipe.slide_um), recipe)
+        slide = part_of_slide(read_slide(source, pixel_um=recipe.slide_um), recipe.level, _roi(recipe))
         return _write_slide(slide, out, recipe)
     if recipe.level:
         raise ValueError(f"--level is for slides; a level of a volume is {source.name}::{recipe.level}")
-    volume = _part_of_volume(read_volume(source, **vars(recipe.reading)), recipe)
+    volume = part_of_volume(read_volume(source, **vars(recipe.reading)), recipe.planes, _roi(recipe))
     kind = format_of(out, recipe.format)
     check_writable(out, volume, kind)
     lost = write_volume(out, volume, kind)
@@ -108,27 +106,6 @@ def _convert(source: Path, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
         "origin_um": volume.grid.origin_um,
         "not_kept": lost,
     }
-
-
-def _part_of_volume(volume: Volume, recipe: ConvertRecipe) -> Volume:
-    """The planes and the window that were asked for, at their place in the world."""
-    if recipe.planes is None and recipe.roi is None:
-        return volume
-    rows, columns = _roi(recipe)
-    array = crop(volume.array, (recipe.planes, rows, columns), name=volume.name, axes="zyx")
-    grid, starts = volume.grid, [start for start, _ in array.box]
-    origin = tuple(o + n * s for o, n, s in zip(grid.origin_um, starts, grid.spacing_um, strict=True))
-    return dataclasses.replace(volume, array=array, grid=Grid(array.shape[:3], grid.spacing_um, origin))
-
-
-def _part_of_slide(slide: Slide, recipe: ConvertRecipe) -> Slide:
-    """The level and the window of it that were asked for."""
-    if not 0 <= recipe.level < len(slide.levels):
-        raise ValueError(f"{slide.name} has levels 0 to {len(slide.levels) - 1}, not {recipe.level}")
-    level: Level = slide.levels[recipe.level]
-    y_um, x_um = (edge * factor for edge, factor in zip(slide.pixel_um, level.downsample, strict=True))
-    array = crop(level.array, _roi(recipe), name=slide.name, axes="yx")
-    return Slide(array, Grid(array.shape[:2], (y_um, x_um)), slide.name, stain=slide.stain, about=slide.about)
 
 
 def _write_slide(slide: Slide, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
@@ -148,7 +125,7 @@ def _write_slide(slide: Slide, out: Path, recipe: ConvertRecipe) -> dict[str, An
     }
 
 
-def _roi(recipe: ConvertRecipe) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+def _roi(recipe: ConvertRecipe) -> tuple[Span | None, Span | None]:
     if recipe.roi is None:
         return None, None
     top, bottom, left, right = recipe.roi
