@@ -2,9 +2,11 @@
 
 import errno
 import importlib
+import json
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -52,6 +54,12 @@ def probe(out: Path, *, recipe: Recipe = Recipe()) -> Path:
     """
     if FAULT[0] is not None:
         raise FAULT[0]
+    runs.say("two backends were tried")
+    runs.LOGGER.debug("the first one took 3 s")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.warn("look at the edges", stacklevel=2)
+    list(runs.progress(range(3), desc="probing"))
     SEEN.append(recipe)
     return out
 
@@ -266,7 +274,8 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_quietly():
 
 def test_a_file_name_that_no_encoding_knows_is_printed_as_its_bytes(tmp_path):
     code = (
-        "import os; from pathlib import Path; from tomostain import cli; cli._print_path(Path(os.fsdecode(b'a\\xff')))"
+        "import os; from pathlib import Path; from tomostain import cli\n"
+        "cli._print_result(Path(os.fsdecode(b'a\\xff')), as_json=False)"
     )
     for settings in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"LC_ALL": "C.UTF-8"}):
         done = subprocess.run(
@@ -310,3 +319,59 @@ def test_too_little_memory_for_the_libraries_is_one_sentence(tmp_path):
     done = subprocess.run(["/bin/bash", "-c", words], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("tomostain stain: not enough memory (")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ([], {"two backends", "look at", "probing"}),
+        (["--quiet"], {"look at"}),
+        (["--verbose"], {"two backends", "look at", "probing", "took 3 s", "ended after"}),
+    ],
+)
+def test_quiet_shows_warnings_only_and_verbose_shows_more(probing, tmp_path, capsys, words, shown):
+    assert main(["probe", "out", *words, "--log", str(tmp_path / "log.txt")]) == 0
+    said = capsys.readouterr()
+    everything = {"two backends", "look at", "probing", "took 3 s", "ended after"}
+    assert {text for text in everything if text in said.err} == shown
+    assert said.out == "out\n"
+    log = (tmp_path / "log.txt").read_text()
+    assert {text for text in everything if text in log} == everything - {"probing"}
+    assert all(line[:2] == "20" for line in log.splitlines())
+
+
+def test_a_log_is_added_to_and_holds_the_traceback_of_a_fault(probing, tmp_path, capsys):
+    (tmp_path / "log.txt").write_text("first run\n")
+    FAULT[0] = KeyError("processors")
+    assert main(["probe", "out", "--log", str(tmp_path / "log.txt")]) == 70
+    log = (tmp_path / "log.txt").read_text()
+    assert log.startswith("first run\n")
+    assert "KeyError: 'processors'" in log.splitlines()[-1]
+    assert "Traceback" not in capsys.readouterr().err
+    assert main(["probe", "out", "--log", str(tmp_path / "nowhere" / "log.txt")]) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+
+
+def test_json_prints_what_the_record_says(probing, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with runs.output(Path("out"), "probe") as made:
+        Path("out").write_text("x")
+        made.results["pairs"] = 3
+    assert main(["probe", "out", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": "out", "step": "probe", "results": {"pairs": 3}}
+    assert main(["probe", "--json", "elsewhere"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": "elsewhere", "step": None, "results": None}
+
+
+def test_inspect_prints_json_too(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path), "--json"]) == 1
+    assert main(["phantom", str(tmp_path / "c"), "--specimens", "1", "--slides", "0", "--size", "16", "16", "16"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "c" / "S00" / "ct.ome.zarr"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shape"] == [16, 16, 16]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_their_flags(shell):
+    script = cli._app().generate_completion(shell=shell)
+    assert all(word in script for word in ("stain", "evaluate", "memory-gib", "around-within"))

@@ -25,7 +25,7 @@ def imports_of(file):
             names = [node.module]
         elif (
             isinstance(node, ast.Call)
-            and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("require", "import_module")
+            and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("require", "import_module", "_imported")
             and node.args
             and isinstance(node.args[0], ast.Constant)
         ):
@@ -73,7 +73,7 @@ def test_the_development_environment_has_what_is_optional():
     dev = {normal(name) for name in PROJECT["optional-dependencies"]["dev"]}
     optional = {
         normal(name)
-        for key in ("formats", "cluster", "slides", "czi")
+        for key in ("formats", "cluster", "slides", "czi", "int8")
         for name in PROJECT["optional-dependencies"][key]
     }
     assert optional <= dev

@@ -10,7 +10,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_FACE = {
+_STEPS = {
     "make_phantom": "tomostain.steps.phantom:phantom",  # `tomostain.phantom` is the folder of that name
     "inspect": "tomostain.steps.inspect:inspect",
     "convert": "tomostain.steps.convert:convert",
@@ -21,6 +21,18 @@ _FACE = {
     "stain": "tomostain.steps.stain:stain",
     "report": "tomostain.steps.report:report",
     "demo": "tomostain.steps.demo:demo",
+}
+"""Called with settings as plain keywords: ``tomostain.register(ct, slide, out, spacing_um=5)``."""
+_FACE = {
+    "PhantomRecipe": "tomostain.steps.phantom:PhantomRecipe",
+    "ConvertRecipe": "tomostain.steps.convert:ConvertRecipe",
+    "RegisterRecipe": "tomostain.steps.register:RegisterRecipe",
+    "PairRecipe": "tomostain.pairs.recipe:PairRecipe",
+    "TrainRecipe": "tomostain.learning.recipe:TrainRecipe",
+    "EvaluateRecipe": "tomostain.steps.evaluate:EvaluateRecipe",
+    "StainRecipe": "tomostain.steps.stain:StainRecipe",
+    "ReportRecipe": "tomostain.steps.report:ReportRecipe",
+    "DemoRecipe": "tomostain.steps.demo:DemoRecipe",
     "Grid": "tomostain.images.geometry:Grid",
     "Placement": "tomostain.images.geometry:Placement",
     "Volume": "tomostain.images.image:Volume",
@@ -30,14 +42,19 @@ _FACE = {
     "read_volume": "tomostain.io.volumes:read_volume",
     "read_slide": "tomostain.io.slides:read_slide",
 }
-__all__ = ["__version__", *_FACE]
+__all__ = ["__version__", *_FACE, *_STEPS]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FACE:
+    target = _FACE.get(name) or _STEPS.get(name)
+    if target is None:
         raise AttributeError(f"module 'tomostain' has no attribute {name!r}")
-    module, attribute = _FACE[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    module, attribute = target.split(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if name in _STEPS:
+        found = importlib.import_module("tomostain._keywords").with_keywords(found)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -10,23 +10,28 @@ import errno
 import functools
 import importlib
 import importlib.util
+import json
+import logging
 import os
+import platform
 import re
 import resource
+import shlex
 import sys
+import time
 import traceback
 import typing
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
 
-from tomostain import __version__
-from tomostain._recipes import find_recipe, read_recipe
+from tomostain import __version__, runs
+from tomostain._recipes import find_recipe, read_recipe, settings_of
 
 COMMANDS = MappingProxyType(
     {
@@ -43,6 +48,7 @@ COMMANDS = MappingProxyType(
         "lpips-weights": "tomostain.steps.lpips_weights:lpips_weights",
     }
 )
+LOGGER = runs.LOGGER
 FAULT, USAGE_FAULT, OUR_FAULT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 TRACEBACK = "TOMOSTAIN_TRACEBACK"
 _NO_MEMORY = re.compile(
@@ -55,11 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch: large tensors in huge pages, where Linux has them
     warnings.showwarning = _show_warning
+    _report_to(sys.stderr)
     speaker = f"tomostain {words[0]}" if words and words[0] in COMMANDS else "tomostain"
     try:
-        result = _app().meta(words, exit_on_error=False, print_error=False)
-        if isinstance(result, Path) and "--json" not in words:  # which prints one JSON object and nothing else
-            _print_path(result)
+        _app().meta(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return 0
     except CycloptsError as error:
@@ -74,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(TRACEBACK):
             raise
         return _say(speaker, *_sentence(error))
+    finally:
+        _report_to(None)
 
 
 @functools.cache
@@ -104,23 +111,45 @@ def _app() -> App:
     app.register_install_completion_command(help="Complete commands and flags in this shell with the Tab key.")
 
     def start(
-        *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], recipe: str | None = None
-    ) -> Any:
+        *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        recipe: str | None = None,
+        as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+        quiet: Annotated[bool, Parameter(negative=())] = False,
+        verbose: Annotated[bool, Parameter(negative=())] = False,
+        log: Path | None = None,
+    ) -> None:
         """Run one command.
 
         Parameters
         ----------
         recipe
             YAML file with settings, or the name of a recipe that ships; what is typed wins.
+        as_json
+            Print what the record says of the result as one JSON object, instead of its path.
+        quiet
+            Show warnings and errors only.
+        verbose
+            Show more, such as how long the command took.
+        log
+            File to which everything that is shown is added, with times.
         """
+        _report_to(sys.stderr, quiet=quiet, verbose=verbose, file=log)
+        known = words[:1] if words and words[0] in COMMANDS else ()
         app.config = [_check_whole_numbers]
         if recipe is not None:
-            if not words or words[0] not in COMMANDS:
+            if not known:
                 raise ValueError("--recipe belongs to a command: tomostain COMMAND ... --recipe FILE.yaml")
             file = find_recipe(recipe, words[0])
             settings = read_recipe(file, _step(words[0]))
             app.config = [Dict(settings, source=str(file), use_commands_as_keys=False), _check_whole_numbers]
-        return app(words, exit_on_error=False, print_error=False)
+        own_json = as_json and bool(known) and "json" in settings_of(_step(words[0]))
+        words = (*words, "--json") if own_json else words
+        begin = time.monotonic()
+        LOGGER.debug("tomostain %s, Python %s: %s", __version__, platform.python_version(), shlex.join(words))
+        result = app(words, exit_on_error=False, print_error=False)
+        LOGGER.debug("ended after %.1f s", time.monotonic() - begin)
+        if isinstance(result, Path) and not own_json:
+            _print_result(result, as_json=as_json)
 
     app.meta.default(start)
     app.meta.suppress_keyboard_interrupt = False
@@ -216,13 +245,37 @@ def _one_line(error: BaseException) -> str:
 
 
 def _say(speaker: str, sentence: str, status: int) -> int:
-    print(f"{speaker}: {sentence}", file=sys.stderr)
+    LOGGER.error("%s: %s", speaker, sentence)
+    LOGGER.debug("", exc_info=True)
     return status
 
 
-def _print_path(path: Path) -> None:
-    """Print a path as the bytes that the file system knows it by, whatever the terminal's encoding."""
+def _report_to(stream: TextIO | None, *, quiet: bool = False, verbose: bool = False, file: Path | None = None) -> None:
+    """Send the log ``tomostain`` to a stream, as plain sentences, and to a file, with times; None undoes it."""
+    for handler in LOGGER.handlers[:]:
+        LOGGER.removeHandler(handler)
+        handler.close()
+    LOGGER.propagate = stream is None
+    if stream is None:
+        LOGGER.setLevel(logging.NOTSET)
+        return
+    shown = logging.StreamHandler(stream)
+    shown.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    shown.addFilter(lambda record: bool(record.getMessage()))
+    LOGGER.addHandler(shown)
+    if file is not None:
+        written = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+        written.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOGGER.addHandler(written)
+    LOGGER.setLevel(logging.DEBUG if file is not None else shown.level)
+
+
+def _print_result(path: Path, *, as_json: bool) -> None:
+    """Print a path as the bytes that the file system knows it by, or what the record says of what lies there."""
     text = f"{path}\n"
+    if as_json:
+        record = runs.read_record(path) if runs.is_complete(path) else {}
+        text = json.dumps({"out": str(path), **{key: record.get(key) for key in ("step", "results")}}) + "\n"
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:
@@ -232,4 +285,4 @@ def _print_path(path: Path) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        LOGGER.warning("warning: %s", message)

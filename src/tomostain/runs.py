@@ -16,14 +16,31 @@ from contextlib import closing, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
-
-from tqdm import tqdm
+from typing import Any
 
 from tomostain import __version__
 from tomostain._locks import SUFFIX, Mark, read_mark
+from tomostain._log import LOGGER, progress, progress_bar, say
 
-Item = TypeVar("Item")
+__all__ = [
+    "LOGGER",
+    "Output",
+    "fingerprint",
+    "is_complete",
+    "lock",
+    "output",
+    "progress",
+    "progress_bar",
+    "read_mark",
+    "read_record",
+    "record_path",
+    "say",
+    "split_inside",
+    "was_made_by",
+    "whole",
+    "write_text_atomically",
+]
+
 FORMAT = "tomostain-run"
 _WATCHED = ("torch", "numpy", "scipy", "zarr", "tifffile")
 _HASHED_FIRST = 2**30
@@ -97,11 +114,13 @@ def output(
         kept = keep() if callable(keep) else keep and mark.is_written
         _make_room(out, marked=mark.is_written, kept=kept, reopen=reopen)
         mark.write()
+        LOGGER.debug("%s: %s is locked and free", step, out)
         known = [_Input(path) for path in sources]
         made = Output(out)
         yield made
         described = {"recipe": recipe, "inputs": [source.record() for source in known], "seed": seed}
         _write_record(out, step, results=made.results, **described)
+        LOGGER.debug("%s: %s is finished and recorded", step, out)
 
 
 @contextmanager
@@ -245,29 +264,6 @@ def whole(out: Path) -> Iterator[Path]:
     except BaseException:
         _remove(part)
         raise
-
-
-def progress(items: Iterable[Item], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterator[Item]:
-    """Pass items on and show on stderr how far it is and how long it will take; one line in ten seconds in a log."""
-    live = sys.stderr.isatty()
-    yield from tqdm(
-        items, total=total, desc=desc, unit=unit, file=sys.stderr, mininterval=0.2 if live else 10.0, dynamic_ncols=live
-    )
-
-
-def progress_bar(*, total: int, initial: int = 0, desc: str = "", unit: str = "it") -> tqdm[Any]:
-    """A bar as ``progress`` shows it, to be moved by hand (``update``) and closed; ``initial`` was done before."""
-    live = sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        initial=initial,
-        desc=desc,
-        unit=unit,
-        unit_scale=True,
-        file=sys.stderr,
-        mininterval=0.2 if live else 10.0,
-        dynamic_ncols=live,
-    )
 
 
 class _Input:

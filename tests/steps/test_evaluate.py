@@ -226,12 +226,13 @@ def test_a_perfect_score_is_kept_in_json_that_others_can_read(lab: tuple[Path, F
     assert summary["beats_colour_table"]["psnr"] is None
 
 
-def test_the_table_and_the_verdict_are_printed_and_are_those_of_the_summary(
-    lab: tuple[Path, Fake], capsys: pytest.CaptureFixture[str]
+def test_the_table_and_the_verdict_are_shown_and_are_those_of_the_summary(
+    lab: tuple[Path, Fake], caplog: pytest.LogCaptureFixture
 ) -> None:
     home, _ = lab
-    out = evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
-    lines = capsys.readouterr().out.splitlines()
+    with caplog.at_level("INFO", logger="tomostain"):
+        out = evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
+    lines = caplog.messages[-1].splitlines()
     summary = json.loads((out / "summary.json").read_text())
     assert lines[0] == "3 sections of 2 specimens; 95 % intervals in brackets"
     assert lines[-1] == summary["verdict"]

@@ -144,11 +144,12 @@ def test_a_voxel_size_in_a_table_is_one_number_or_three(lab, text):
     assert row.recipe.reading.spacing_um == (5.0, 5.0, 5.0)
 
 
-def test_check_reads_the_table_and_writes_nothing(lab, capsys):
+def test_check_reads_the_table_and_writes_nothing(lab, caplog):
     (lab / "pairs.csv").write_text("volume,slide,specimen,aligned,slide_um\nct.png,stain.png,S,yes,10\n")
     before = sorted(lab.rglob("*"))
-    assert pair(lab / "pairs.csv", recipe=PairRecipe(check=True)) == lab / "pairs.csv"
-    assert "1 pairs of 1 specimens, no fault" in capsys.readouterr().err
+    with caplog.at_level("INFO", logger="tomostain"):
+        assert pair(lab / "pairs.csv", recipe=PairRecipe(check=True)) == lab / "pairs.csv"
+    assert "1 pairs of 1 specimens, no fault" in caplog.text
     assert sorted(lab.rglob("*")) == before
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import pickle
 import re
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 
+from tomostain import runs
 from tomostain._imports import require
 from tomostain.inference.backends import BACKENDS
 from tomostain.inference.predictor import Predictor
@@ -211,7 +211,7 @@ def connected(cluster: str) -> Iterator[Any]:
             distributed.Client(scheduler) as client,
         ):
             job = submit(batch_script(slurm, scheduler.scheduler_address))
-            print(f"Slurm job {job}: waiting for its first worker", file=sys.stderr)
+            runs.say(f"Slurm job {job}: waiting for its first worker")
             try:
                 client.wait_for_workers(1)
                 yield client

@@ -105,7 +105,10 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
         evaluation.save(out)
         made.results |= {key: evaluation.summary[key] for key in ("verdict", "pairs", "specimens", "simulated")}
     _warn_out_of_range(evaluation.summary["out_of_range"], recipe.out_of_range)
-    print(json.dumps(evaluation.summary, indent=1) if recipe.json else evaluation.describe())
+    if recipe.json:
+        print(json.dumps(evaluation.summary, indent=1))
+    else:
+        runs.say(evaluation.describe())
     return out
 
 

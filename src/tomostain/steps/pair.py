@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
     if recipe.check and 1 <= len(given) <= 2:
         rows = _rows(given[0], recipe)
         specimens = {row.recipe.specimen for row in rows}
-        print(f"{given[0].name}: {len(rows)} pairs of {len(specimens)} specimens, no fault found", file=sys.stderr)
+        runs.say(f"{given[0].name}: {len(rows)} pairs of {len(specimens)} specimens, no fault found")
         return given[0]
     if len(given) == 2:
         source, out = given

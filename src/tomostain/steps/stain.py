@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     out = Path(out)
     if recipe.resume and runs.is_complete(out):
         journal_path(out).unlink(missing_ok=True)
-        print(f"{out} is finished; there is nothing to resume", file=sys.stderr)
+        runs.say(f"{out} is finished; there is nothing to resume")
         return out
     stainer, volume = Path(stainer), Path(volume)
     begun = journal_path(out).exists
@@ -204,16 +203,15 @@ def _journal_to_resume(out: Path, *, resume: bool) -> Journal | None:
 def _tell(settled: Settings, ct: Volume) -> None:
     """Say on stderr what was settled, before the first block."""
     for trial in settled.trials:
-        print(f"backend {trial}", file=sys.stderr)
+        runs.say(f"backend {trial}")
     plan = settled.plan
     cost = plan.network_px() / plan.stained_px
-    print(
+    runs.say(
         f"{ct.name}: {plan.stained_px / 1e6:.1f} Mvoxel in {len(plan.blocks())} blocks, tiles of {plan.tile_px[0]} x "
-        f"{plan.tile_px[1]} px, halos cost {cost:.2f} x, backend {settled.backend}",
-        file=sys.stderr,
+        f"{plan.tile_px[1]} px, halos cost {cost:.2f} x, backend {settled.backend}"
     )
     if settled.memory is not None:
-        print(f"predicted peak memory: {settled.memory}", file=sys.stderr)
+        runs.say(f"predicted peak memory: {settled.memory}")
 
 
 def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:

@@ -1,0 +1,55 @@
+"""What a run tells its user: sentences in the log ``tomostain``, and progress bars on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+LOGGER = logging.getLogger("tomostain")
+
+
+def say(text: str) -> None:
+    """Tell the user what was found or decided: on stderr on the command line, in the log ``tomostain`` elsewhere."""
+    LOGGER.info(text)
+
+
+def progress(items: Iterable[Item], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterator[Item]:
+    """Pass items on and show on stderr how far it is and how long it will take; one line in ten seconds in a log."""
+    live = sys.stderr.isatty()
+    yield from tqdm(
+        items,
+        total=total,
+        desc=desc,
+        unit=unit,
+        file=sys.stderr,
+        mininterval=0.2 if live else 10.0,
+        dynamic_ncols=live,
+        disable=_is_quiet(),
+    )
+
+
+def progress_bar(*, total: int, initial: int = 0, desc: str = "", unit: str = "it") -> tqdm[Any]:
+    """A bar as ``progress`` shows it, to be moved by hand (``update``) and closed; ``initial`` was done before."""
+    live = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=desc,
+        unit=unit,
+        unit_scale=True,
+        file=sys.stderr,
+        mininterval=0.2 if live else 10.0,
+        dynamic_ncols=live,
+        disable=_is_quiet(),
+    )
+
+
+def _is_quiet() -> bool:
+    """Whether progress bars are unwanted, because the terminal shows warnings only."""
+    shown = [handler.level for handler in LOGGER.handlers if not isinstance(handler, logging.FileHandler)]
+    return max(LOGGER.level, *shown, 0) > logging.INFO
