@@ -7,6 +7,7 @@ A point is the centre of its pixel.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ Box = tuple[tuple[int, int], tuple[int, int]]
 LARGE_PLANE_PX = 2**26
 """A plane of more pixels than this is cut to the part that meets the volume before it is filled."""
 _MOST_JSON_BYTES = 2**24
+
+
+def by(sizes: Iterable[float]) -> str:
+    """Sizes as they are read aloud: ``900 x 1024 x 1024``."""
+    return " x ".join(f"{size:.9g}" for size in sizes)
 
 
 @dataclass(frozen=True)
@@ -186,6 +192,12 @@ class Placement:
     confidence: npt.NDArray[np.float32] | None = None
     expected_tre_um: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        bent = "flat" if self.displacement_um is None else "bent"
+        expected = "" if self.expected_tre_um is None else f", expected error {self.expected_tre_um:.3g} um"
+        at = ", ".join(f"{edge:.6g}" for edge in self.corner_um)
+        return f"<Placement of {by(self.slide_shape)} px: corner at z, y, x {at} um, {bent}{expected}>"
 
     @property
     def _steps(self) -> npt.NDArray[np.float64]:

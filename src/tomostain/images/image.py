@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tomostain.images.geometry import Grid
+from tomostain.images.geometry import Grid, by
 
 Array = npt.NDArray[Any]
 
@@ -78,6 +78,10 @@ class Volume:
     def __getitem__(self, window: Any) -> Array:
         return np.asarray(self.array[window])
 
+    def __repr__(self) -> str:
+        what = f"{self.stain or 'colours'}, " if self.is_colour else f"{self.dtype.name}, "
+        return f"<Volume {self.name}: {by(self.shape[:3])} voxels of {by(self.grid.spacing_um)} um, {what}z y x>"
+
 
 @dataclass(frozen=True, eq=False)
 class Level:
@@ -123,6 +127,11 @@ class Slide:
 
     def __getitem__(self, window: Any) -> Array:
         return np.asarray(self.array[window])
+
+    def __repr__(self) -> str:
+        levels = f", {len(self.levels)} levels" if len(self.levels) > 1 else ""
+        stain = f", {self.stain}" if self.stain else ""
+        return f"<Slide {self.name}: {by(self.shape[:2])} px of {by(self.grid.spacing_um)} um{levels}{stain}>"
 
 
 def warn_if_grey(name: str, colours: Array) -> None:

@@ -55,6 +55,10 @@ class Stainer:
     grey_values: Mapping[str, GreyValues] = field(default_factory=dict)
     """Grey values of each specimen that it was trained on."""
 
+    def __repr__(self) -> str:
+        learnt = len(self.history.get("specimens") or [])
+        return f"<Stainer {self.stain}: {self.spec.name}, {self.um_per_px:g} um, specimens trained on: {learnt}>"
+
     @property
     def simulated(self) -> str | None:
         """Which of the specimens that it was trained on are phantoms, in words; None where none is."""

@@ -15,7 +15,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from tomostain import runs
-from tomostain.images.geometry import LARGE_PLANE_PX, Grid, Placement, Plane
+from tomostain.images.geometry import LARGE_PLANE_PX, Grid, Placement, Plane, by
 from tomostain.images.grey_values import GreyValues
 from tomostain.images.image import Slide, Volume
 from tomostain.images.resample import mask_on_plane, plane_of, slide_on_plane
@@ -73,6 +73,10 @@ class Pair:
             raise ValueError(
                 f"pair {self.name}: the CT is constant ({inside.min():g}) inside the mask; nothing to learn"
             )
+
+    def __repr__(self) -> str:
+        size = f"{by(self.grid.shape)} px of {by(self.grid.spacing_um)} um"
+        return f"<Pair {self.name} of {self.specimen}: {size}, {self.stain_name}, CT planes: {len(self.ct)}>"
 
     @property
     def weight(self) -> npt.NDArray[np.float32]:
