@@ -239,10 +239,9 @@ def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
             f"{model.um_per_px:g} um apart at once; resample the volume, or pass --any-scale to accept colours that "
             "have not been tested"
         )
-    print(
+    runs.say(
         f"{ct.name}: planes are {apart:g} um apart along {axis}, their pixels {in_plane[0]:g} x {in_plane[1]:g} um; "
-        "each plane is stained by itself",
-        file=sys.stderr,
+        "each plane is stained by itself"
     )
 
 
