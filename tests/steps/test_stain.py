@@ -100,10 +100,11 @@ def test_other_voxel_size_is_refused_unless_accepted(lab, tmp_path):
     assert read_volume(out).grid.spacing_um == (19.5, 19.5, 19.5)
 
 
-def test_only_the_pixels_of_the_planes_that_are_stained_must_have_the_stainer_s_size(lab, capsys):
+def test_only_the_pixels_of_the_planes_that_are_stained_must_have_the_stainer_s_size(lab, caplog):
     recipe = StainRecipe(reading=VolumeOptions(spacing_um=(10, 5, 5)))
-    out = stain(lab / "stainer", lab / "ct.ome.zarr", lab / "out.ome.zarr", recipe=recipe)
-    assert "ct.ome.zarr: planes are 10 um apart along z, their pixels 5 x 5 um" in capsys.readouterr().err
+    with caplog.at_level("INFO", logger="tomostain"):
+        out = stain(lab / "stainer", lab / "ct.ome.zarr", lab / "out.ome.zarr", recipe=recipe)
+    assert "ct.ome.zarr: planes are 10 um apart along z, their pixels 5 x 5 um" in caplog.text
     assert read_volume(out).grid.spacing_um == (10.0, 5.0, 5.0)
     same = stain(lab / "stainer", lab / "ct.ome.zarr", lab / "same.ome.zarr")
     np.testing.assert_array_equal(read_volume(out)[:], read_volume(same)[:])

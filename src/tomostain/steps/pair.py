@@ -103,5 +103,5 @@ def _compare_grey_values(out: Path) -> None:
     """Say what CT grey values each specimen has, and warn of those that one stainer cannot learn together."""
     specimens = grey_values_in(pairs_in(out, even_unfinished=True))
     for name, values in specimens.items():
-        print(f"specimen {name}: CT grey values {values}", file=sys.stderr)
+        runs.say(f"specimen {name}: CT grey values {values}")
     check_together(specimens, any_values=True)
