@@ -1,4 +1,7 @@
 import json
+import os
+import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -74,6 +77,36 @@ def test_half_made_pairs_are_refused_and_gathered_ones_are_not(folder, tmp_path,
         train(folder, tmp_path / "stainer", recipe=TINY)
     mark.unlink()
     assert train(folder, tmp_path / "stainer", recipe=replace(TINY, steps=1)).is_dir()
+
+
+def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(folder, tmp_path, monkeypatch, capsys):
+    recipe = replace(TINY, steps=8)
+    train(folder, tmp_path / "whole", recipe=recipe)
+    out, fit = tmp_path / "stopped", step.fit
+
+    def pressed(*args, **kwargs):
+        return fit(*args, **kwargs, watch=lambda done, values: done == 4 and os.kill(os.getpid(), signal.SIGINT))
+
+    monkeypatch.setattr(step, "fit", pressed)
+    capsys.readouterr()
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, out, recipe=recipe)
+    told = capsys.readouterr().err
+    assert f"tomostain train {folder} {out} ... --resume" in told
+    for line in ("trained on: 4 pairs of specimens S0, S1, S2", "held out: none", "steps: 8 of 2 patches of 32 px"):
+        assert line in told
+    monkeypatch.setattr(step, "fit", fit)
+    with pytest.raises(ValueError, match="holds an unfinished training; continue it with --resume, end it with"):
+        train(folder, out, recipe=recipe)
+    shutil.copytree(out, tmp_path / "ended")
+    shutil.copy(tmp_path / "stopped.unfinished", tmp_path / "ended.unfinished")
+    ended = Stainer.load(train(folder, tmp_path / "ended", recipe=replace(recipe, finish_now=True)))
+    assert ended.history["steps"] == 4
+    train(folder, out, recipe=replace(recipe, resume=True))
+    for name in ("weights.safetensors", "stainer.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    with pytest.raises(ValueError, match="holds no checkpoint to finish from"):
+        train(folder, tmp_path / "new", recipe=replace(recipe, finish_now=True))
 
 
 def test_a_fold_holds_out_whole_specimens(folder, tmp_path):

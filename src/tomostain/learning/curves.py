@@ -99,3 +99,12 @@ def save_samples(path: Path, patches: Patch, painted: Tensor) -> None:
     part = path.with_name(f".{path.name}.part")
     Image.fromarray(RGBRange.from_unit(picture)).save(part, format="PNG")
     part.replace(path)
+
+
+def in_short(values: Mapping[str, float], losses: Sequence[str]) -> str:
+    """The loss that matters most and the score on held-out specimens, for the progress bar."""
+    shown = next((name for name in ("paired", "cycle", *losses) if name in values), None)
+    words = [] if shown is None else [f"{shown} {values[shown]:.3f}"]
+    if "val_ssim" in values:
+        words.append(f"held-out SSIM {values['val_ssim']:.3f}")
+    return ", ".join(words)

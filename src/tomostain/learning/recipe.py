@@ -17,6 +17,7 @@ from tomostain.learning.nets import NetSpec, Norm, Up
 _PASSING = frozenset(
     {
         "resume",
+        "finish_now",
         "checkpoint_minutes",
         "checkpoint_every",
         "workers",
@@ -147,6 +148,8 @@ class TrainRecipe:
     """Time between full-state checkpoints, of which the last two are kept."""
     checkpoint_every: Annotated[int, Within(0, 1e9)] = 0
     """Steps between checkpoints, beside the minutes; 0: by time only."""
+    finish_now: bool = False
+    """Make the stainer from the last checkpoint of a training that was broken off, without a further step."""
     resume: bool = False
     """Continue from the last checkpoint in the output folder; begin where there is none."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -110,7 +109,3 @@ class State:
         for name, pool in self.pools.items():
             count = sum(key.startswith(f"{name}.") for key in own)
             pool.images = [own[f"{name}.{i}"].to(device) for i in range(count)]
-
-    def arguments(self) -> dict[str, Any]:
-        """The networks, as keyword arguments of a Translation."""
-        return dict(self.nets)

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from tomostain import runs
 from tomostain.learning.checkpoint import FOLDER, load_checkpoint, save_checkpoint
 from tomostain.learning.curves import FILE as CURVES
-from tomostain.learning.curves import Curves, Tally, save_samples
+from tomostain.learning.curves import Curves, Tally, in_short, save_samples
+from tomostain.learning.interrupts import first_interrupt_waits
 from tomostain.learning.losses import WAY_BACK, Translation, critic_loss
 from tomostain.learning.methods import Method
 from tomostain.learning.nets.toned import tone_knots
@@ -96,7 +97,11 @@ def _fit(
 ) -> None:
     """What each process does; the first one writes."""
     rank, first = fabric.global_rank, fabric.is_global_zero
-    with _reproducible(recipe, fabric.device), ThreadPoolExecutor(recipe.workers) as helpers:
+    with (
+        _reproducible(recipe, fabric.device),
+        ThreadPoolExecutor(recipe.workers) as helpers,
+        first_interrupt_waits(fabric.world_size == 1) as interrupted,
+    ):
         method, ct_range = recipe.chosen_method(), fitted_range(pairs, recipe)
         state = State(recipe, method, len(pairs[0].ct), fabric.device)
         identity = {"recipe": json.loads(json.dumps(recipe.lasting())), "pairs": _digest(pairs)}
@@ -112,8 +117,9 @@ def _fit(
         curves = Curves(out / CURVES, _lines(tally, recipe, held), step=begin) if first else None
         feed = _Feed(_patches(pairs, ct_range, recipe), helpers, recipe, method, fabric)
         kept = lined = time.monotonic()
-        steps = range(begin, recipe.steps)
-        for step in runs.progress(steps, desc="training", unit="step") if first else steps:
+        end = begin if recipe.finish_now else recipe.steps
+        bar = runs.progress_bar(total=end, initial=begin, desc="training", unit="step") if first else None
+        for step in range(begin, end):
             torch.manual_seed(_number(recipe.seed, step, rank))  # for networks that draw, as dropout does
             here, there = feed(step)
             tally.add(take_step(fabric, state, here, there, recipe, method, step))
@@ -126,6 +132,8 @@ def _fit(
                 }
                 if held and recipe.validate_every and (_every(recipe.validate_every, done, recipe.log_every) or last):
                     values |= _scores(state, watched, fabric)
+                if bar is not None:
+                    bar.set_postfix_str(in_short(values, tally.names), refresh=False)
                 tally.clear()
                 lined = time.monotonic()
                 if curves:
@@ -135,14 +143,21 @@ def _fit(
             if first and (last or (recipe.sample_every and done % recipe.sample_every == 0)):
                 save_samples(out / "samples" / f"step_{done:06d}.png", watched, _painted(state, watched, fabric))
             minutes = fabric.broadcast(time.monotonic() - kept) / 60.0
-            if last or minutes > recipe.checkpoint_minutes or _every(recipe.checkpoint_every, done):
+            stop = interrupted() and not last
+            if last or stop or minutes > recipe.checkpoint_minutes or _every(recipe.checkpoint_every, done):
                 tally.means(done, out)
                 about = {"identity": identity, "tally": tally.plain()}
                 shared, own = state.shared_tensors(), state.own_tensors()
                 save_checkpoint(out / FOLDER, done, shared, own, about, fabric=fabric)
                 kept = time.monotonic()
+            if bar is not None:
+                bar.update(1)
+            if stop:
+                raise KeyboardInterrupt
+        if bar is not None:
+            bar.close()
         if first:
-            _stainer(state, pairs, held, ct_range, recipe).save(out)
+            _stainer(state, pairs, held, ct_range, recipe, steps=end).save(out)
         fabric.barrier()
 
 
@@ -287,7 +302,7 @@ def _scores(state: State, patches: Patch, fabric: Fabric) -> dict[str, float]:
 
 
 def _stainer(
-    state: State, pairs: Sequence[Pair], held: Sequence[Pair], ct_range: CTRange, recipe: TrainRecipe
+    state: State, pairs: Sequence[Pair], held: Sequence[Pair], ct_range: CTRange, recipe: TrainRecipe, *, steps: int
 ) -> Stainer:
     history = {
         "method": recipe.method,
@@ -297,7 +312,7 @@ def _stainer(
         "simulated": specimens_of([pair for pair in pairs if pair.simulated]),
         "pairs": sorted(pair.name for pair in pairs),
         "pairs_sha256": _digest(pairs),
-        "steps": recipe.steps,
+        "steps": steps,
         "seed": recipe.seed,
         "threads": torch.get_num_threads(),
         "recipe": json.loads(json.dumps(recipe.lasting())),

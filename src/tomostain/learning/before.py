@@ -1,0 +1,41 @@
+"""Before the first step of a training: what does not fit is refused, and what will be trained is said."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from tomostain.learning.nets import build_generator
+from tomostain.learning.recipe import TrainRecipe
+from tomostain.pairs.pair import Pair
+from tomostain.pairs.splits import specimens_of
+
+
+def check_network(recipe: TrainRecipe) -> None:
+    """Refuse unknown names and misfitting sizes before anything is read; builds no weights."""
+    recipe.chosen_method()
+    recipe.augmentation()
+    with torch.device("meta"):
+        stride = int(build_generator(recipe.generator(), 1, 3).stride_px)  # type: ignore[arg-type]
+    if recipe.patch_px % stride:
+        raise ValueError(f"patch_px must be a multiple of the network's stride {stride}, it is {recipe.patch_px}")
+
+
+def introduce(learnt: Sequence[Pair], held: Sequence[Pair], recipe: TrainRecipe) -> None:
+    """Say what is trained, on what, before the first step."""
+    device = recipe.device
+    if device == "auto":
+        device = "GPU" if torch.cuda.is_available() else "CPU"
+    with torch.device("meta"):
+        net = build_generator(recipe.generator(), len(learnt[0].ct), 3)
+    weights = sum(parameter.numel() for parameter in net.parameters())
+    for line in (
+        f"device: {device}",
+        f"trained on: {len(learnt)} pairs of specimens {', '.join(specimens_of(learnt))}",
+        f"held out: {f'{len(held)} pairs of specimens ' + ', '.join(specimens_of(held)) if held else 'none'}",
+        f"network: {recipe.net}, {weights / 1e6:.2f} million weights, method {recipe.method}",
+        f"steps: {recipe.steps} of {recipe.batch} patches of {recipe.patch_px} px",
+    ):
+        print(line, file=sys.stderr)
