@@ -12,7 +12,7 @@ _SLAB_BYTES = 2**28
 
 
 def check_ct(volume: Volume) -> Volume:
-    """Refuse what cannot be a CT volume, before any work is done, and return the volume.
+    """Refuse a volume that is not a CT, before any work is done, and return the volume.
 
     Volumes above 1 GiB are judged by 64 evenly spaced planes.
 
