@@ -25,8 +25,8 @@ def stain_volume(
 ) -> dict[str, Any]:
     """Stain a cut of a volume into ``out``; returns what the record says about the result.
 
-    ``stainer`` is the folder that the model was loaded from, for workers. ``clear`` removes what lies at ``out``, before
-    a new run writes there.
+    ``stainer`` is the folder that the model was loaded from, for workers. ``clear`` removes what lies at ``out``
+    before a new run writes there.
 
     Raises
     ------
