@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-
 from tomostain import runs
+from tomostain.images.geometry import scale_differs
 from tomostain.images.grey_values import GreyValues
 from tomostain.images.image import Volume
-from tomostain.images.intensity import sample_of
+from tomostain.images.sampling import sample_of
+from tomostain.learning.ranges import warn_out_of_range
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis
 
-SCALE_TOLERANCE = 0.05
-"""Share by which the volume's voxel size may differ from the one the stainer was trained on."""
 _WORTH_SAYING = 0.01
 """Share of voxels outside the training's grey values from which a warning is given."""
 
@@ -23,18 +21,18 @@ def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
     Raises
     ------
     ValueError
-        They differ by more than ``SCALE_TOLERANCE``.
+        They differ by more than ``images.geometry.SCALE_TOLERANCE``.
     """
     through = "zyx".index(axis)
     apart = ct.grid.spacing_um[through]
     in_plane = [edge for i, edge in enumerate(ct.grid.spacing_um) if i != through]
-    if max(abs(edge / model.um_per_px - 1) for edge in in_plane) > SCALE_TOLERANCE:
+    if scale_differs(in_plane, model.um_per_px):
         raise ValueError(
             f"the planes of {ct.name} across {axis} have pixels of {in_plane[0]:g} x {in_plane[1]:g} um, "
             f"the stainer was trained on {model.um_per_px:g} um; resample the volume, or pass "
             "--any-scale to accept colours that have not been tested"
         )
-    if abs(apart / model.um_per_px - 1) <= SCALE_TOLERANCE:
+    if not scale_differs([apart], model.um_per_px):
         return
     if model.planes > 1:
         raise ValueError(
@@ -58,11 +56,4 @@ def check_values(model: Stainer, ct: Volume, *, any_values: bool = False) -> Non
     """
     values = sample_of(ct)
     model.check_values(GreyValues.of(values), ct.name, any_values=any_values)
-    share = model.ct_range.outside(values)
-    low, high = model.ct_range.seen_low, model.ct_range.seen_high
-    if share > _WORTH_SAYING and low is not None and high is not None:
-        warnings.warn(
-            f"{share:.1%} of the voxels of {ct.name} are outside the grey values met in training, {low:g} to {high:g}; "
-            "the colours there have not been tested",
-            stacklevel=3,
-        )
+    warn_out_of_range({ct.name: model.ct_range.outside(values)}, model.ct_range.learnt, limit=_WORTH_SAYING)
