@@ -3,8 +3,8 @@
 python benchmarks/staining_dask.py [--planes 16] [--size 1024] [--width 64] [--backend openvino] [--pairs 2]
 
 The network is the tile-exact ResNet-9; blocks are single files of 512 x 512 px. The time runs from the moment at which
-all workers have their network ready (imports and compiling are told apart) to the last file on disk. A file is encoded
-whole, 64 planes, however few the volume has: with few planes that costs more than it does in a deep volume.
+all workers have their network ready (imports and compiling are reported apart) to the last file on disk. A file is
+encoded whole, 64 planes, however few the volume has: with few planes that costs more than it does in a deep volume.
 """
 
 from __future__ import annotations
@@ -88,16 +88,21 @@ PROBE = """
 import pickle, sys, time
 from contextlib import contextmanager
 from tomostain.cli import main
-from tomostain.staining import cluster
+from tomostain.staining import cluster, volume
 
-connect = cluster.connected
+connect, stain, jobs = cluster.connected, volume.stain_on_cluster, []
+
+def noted(job, run, name):
+    jobs.append(job)
+    stain(job, run, name)
 
 @contextmanager
 def timed(name):
+    job = jobs[-1]
     connecting = time.perf_counter()
     with connect(name) as client:
         client.wait_for_workers(cluster.workers_of(name))
-        client.run(make_ready, pickle.dumps(order))
+        client.run(make_ready, pickle.dumps(job))
         begun = time.perf_counter()
         yield client
         print("seconds", time.perf_counter() - begun, begun - connecting, flush=True)
@@ -106,7 +111,7 @@ def make_ready(payload):
     cluster._ready(payload)
 
 if __name__ == "__main__":
-    cluster.connected = timed
+    cluster.connected, volume.stain_on_cluster = timed, noted
     sys.exit(main())
 """
 

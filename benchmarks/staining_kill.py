@@ -64,7 +64,7 @@ def main() -> int:
                     command(home, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=probed(home)
                 )
                 try:
-                    _, told = process.communicate(timeout=chance.uniform(0, length) if due else None)
+                    _, printed = process.communicate(timeout=chance.uniform(0, length) if due else None)
                 except subprocess.TimeoutExpired:
                     os.kill(process.pid, signal.SIGKILL)
                     process.communicate()
@@ -76,7 +76,7 @@ def main() -> int:
                     finished = True
                     if process.returncode:
                         refused += 1
-                        print(told)
+                        print(printed)
             same = files(out) == files(home / "whole" / "v.ome.zarr")
             differ += not same
             print(f"run {rounds}: {killed} kills so far, {'the same files' if same else 'FILES DIFFER'}", flush=True)

@@ -57,12 +57,12 @@ def main() -> int:
             command = [sys.executable, "-m", "tomostain", *words, "--backend", asked.backend]
             command += ["--memory-gib", str(asked.memory_gib)]
             process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-            told = process.stderr.read() if process.stderr else ""
+            printed = process.stderr.read() if process.stderr else ""
             _, status, usage = os.wait4(process.pid, 0)
-            predicted = re.search(r"predicted peak memory: (.*)", told)
-            tiles = re.search(r"tiles of (.*?),", told)
+            predicted = re.search(r"predicted peak memory: (.*)", printed)
+            tiles = re.search(r"tiles of (.*?),", printed)
             print(
-                f"{text}: {'finished' if status == 0 else told.strip().splitlines()[-1]}, peak "
+                f"{text}: {'finished' if status == 0 else printed.strip().splitlines()[-1]}, peak "
                 f"{usage.ru_maxrss / 2**20:.2f} GiB, predicted {predicted[1] if predicted else 'nothing'}, tiles "
                 f"{tiles[1] if tiles else 'none'}",
                 flush=True,

@@ -9,11 +9,11 @@ Measured, on one stack of PLANES TIFF slices of SIZE x SIZE px:
 - reference: the CycleGAN reference's own test loop: ResNet-9, 64 filters, InstanceNorm and transposed convolutions,
   fp32, slice by slice, in tiles of 512 px (its fastest: whole slices of 2048 px are slower), each written as a TIFF; no
   pyramid. It is run on 1024 x 1024 px before and after each of the others, for the speed of a shared machine drifts;
-  what is told is against the mean of both.
+  what is printed is against the mean of both.
 - sliding: the tile-exact network through MONAI's SlidingWindowInferer, windows of 256 px, 0.25 overlap, gaussian, fp32,
   on 1024 x 1024 px; and how far it is from the plane stained whole.
 - stain: `tomostain stain`, TIFF stack in, OME-Zarr with pyramid out, with each backend named; from the first block read
-  to the last file on disk. Starting Python, self-test and compiling are told apart (set-up).
+  to the last file on disk. Starting Python, self-test and compiling are reported apart (set-up).
 - kept: the time of the same tiles through the same predictor with nothing beside it, as a share of the run's.
 
 The network is --stainer (benchmarks/staining_net.py trains one; differences mean little on random weights), or random.
@@ -248,7 +248,7 @@ PROBE = """
 import json, resource, sys, time
 from collections import Counter
 import numpy as np
-import tomostain.steps.stain as step
+import tomostain.staining.volume as step
 from tomostain.cli import main as command
 
 clock = {}
