@@ -28,7 +28,7 @@ from tomostain.images.geometry import Placement
 from tomostain.io.slides import read_slide
 from tomostain.io.volumes import read_volume
 from tomostain.registration import quality
-from tomostain.registration.align import Knowledge, align, placement_of, pose_of
+from tomostain.registration.align import align, placement_of, pose_of
 from tomostain.registration.coarse import Pose
 from tomostain.registration.modality import Stained, Target, read_stained, read_target
 
@@ -127,16 +127,16 @@ def _one(cohort: Path, slide: dict[str, Any], way: str, target: Target, keep: Pa
     if way == "nothing":
         stained = _dirt(stained, seed=len(slide["name"]) + sum(map(ord, slide["slide"])))
     rng = np.random.default_rng(sum(map(ord, slide["slide"])))
-    known = Knowledge(prior=_disturbed(pose_of(truth, stained), rng)) if way in ("prior", "itk") else Knowledge()
+    prior = _disturbed(pose_of(truth, stained), rng) if way in ("prior", "itk") else None
     if way == "itk":
-        assert known.prior is not None
-        found = _itk(target, stained, known.prior)
+        assert prior is not None
+        found = _itk(target, stained, prior)
         row: dict[str, Any] = {}
         affine, elastic = found
         row |= _errors(truth, damage, target, affine, elastic)
     else:
         try:
-            done = align(target, stained, known)
+            done = align(target, stained, prior=prior)
         except ValueError as error:
             return {"fault": str(error), "probability": 0.0, **_cost(start, processor)}
         row = {name: getattr(done.score, name) for name in (*SCORED, "probability")}

@@ -18,11 +18,13 @@ import numpy as np
 from _results import Figure, save
 from tomostain.images.geometry import Grid
 from tomostain.images.image import Slide
+from tomostain.io.reference import read_reference
 from tomostain.io.slides import read_slide
 from tomostain.io.volumes.options import VolumeOptions
-from tomostain.registration.align import Knowledge, align, placement_of
+from tomostain.registration.align import align, placement_of
+from tomostain.registration.hints import Hints
 from tomostain.registration.modality import read_stained, read_target
-from tomostain.steps.register import RegisterRecipe, read_reference, register
+from tomostain.steps.register import RegisterRecipe, register
 
 BIRL = {
     "rat_kidney": ("Rat-Kidney_HE", "Rat-Kidney_PanCytokeratin", 0.30),
@@ -40,7 +42,7 @@ def sections(folder: Path, slide: str, reference: str) -> tuple[np.ndarray, np.n
     plane = read_reference(folder / f"{reference}.jpg", VolumeOptions(spacing_um=(1.0, 1.0)))
     picture = read_slide(folder / f"{slide}.jpg", pixel_um=1.0)
     stained = read_stained(Slide(picture[:, :], Grid(picture.shape[:2], (1.0, 1.0)), name=slide), 1.0)
-    done = align(read_target(plane), stained, Knowledge(shrinkage=0.0))
+    done = align(read_target(plane), stained, Hints(shrinkage=0.0))
     at, true = landmarks(folder / f"{slide}.csv"), landmarks(folder / f"{reference}.csv")
     count = min(len(at), len(true))
     found = placement_of(done, stained).slide_to_volume_um(at[:count])[:, 1:]
@@ -76,7 +78,10 @@ def main(shared: Path, out: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         jaw = shared / "data" / "pair" / "rat_jaw"
         known = RegisterRecipe(
-            reading=VolumeOptions(spacing_um=(10.2, 10.2)), slide_um=10.2, shrinkage=0.0, report=out / "rat_jaw.html"
+            reading=VolumeOptions(spacing_um=(10.2, 10.2)),
+            slide_um=10.2,
+            hints=Hints(shrinkage=0.0),
+            report=out / "rat_jaw.html",
         )
         begun = time.perf_counter()
         register(jaw / "ct.mha", jaw / "histology_rgb.png", out / "rat_jaw.placement.json", recipe=known)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -47,6 +48,27 @@ def progress_bar(*, total: int, initial: int = 0, desc: str = "", unit: str = "i
         dynamic_ncols=live,
         disable=_is_quiet(),
     )
+
+
+@contextmanager
+def stages(*, desc: str = "") -> Iterator[Callable[[str, float], None]]:
+    """A bar that is moved by the name of a stage and the share of all work that is done, 0 to 1."""
+    live = sys.stderr.isatty()
+    with tqdm(
+        total=1.0,
+        desc=desc,
+        file=sys.stderr,
+        mininterval=0.2 if live else 10.0,
+        dynamic_ncols=live,
+        disable=_is_quiet(),
+        bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}",
+    ) as bar:
+
+        def move(stage: str, share: float) -> None:
+            bar.set_postfix_str(stage, refresh=False)
+            bar.update(share - bar.n)
+
+        yield move
 
 
 def _is_quiet() -> bool:

@@ -8,7 +8,8 @@ import pytest
 
 from tomostain.images.geometry import Grid, Placement
 from tomostain.images.image import Slide, Volume
-from tomostain.registration.align import Knowledge, align, placement_of, pose_of
+from tomostain.registration.align import align, placement_of, pose_of
+from tomostain.registration.hints import Hints
 from tomostain.registration.modality import read_stained, read_target
 
 SPEC = importlib.util.spec_from_file_location("cut", Path(__file__).with_name("cut.py"))
@@ -90,8 +91,8 @@ def test_placement_is_the_same_on_plain_and_on_empty_glass(section):
         steps = np.asarray([section.truth.step_y_um, section.truth.step_x_um])
         first = tuple(np.asarray(section.truth.corner_um) - corner @ steps)
         known = Placement(stained.slide_shape, first, section.truth.step_y_um, section.truth.step_x_um)
-        near = Knowledge(prior=pose_of(known, stained), within_um=40.0, within_deg=4.0)
-        made = placement_of(align(target, stained, near), stained)
+        near, prior = Hints(prior_within_um=40.0, prior_within_deg=4.0), pose_of(known, stained)
+        made = placement_of(align(target, stained, near, prior=prior), stained)
         px = np.stack(np.meshgrid(np.linspace(4, 175, 20), np.linspace(4, 179, 20), indexing="ij"), -1)
         at = made.slide_to_volume_um(px + corner)
         true = np.linalg.norm(at - section.truth.slide_to_volume_um(px), axis=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -142,6 +143,12 @@ def make_pair(
     notes |= {key: placement.notes[key] for key in ("probability", "check") if key in placement.notes}
     notes["volume"] = {"shape": volume.grid.shape, "spacing_um": volume.grid.spacing_um}
     notes["volume"]["origin_um"] = volume.grid.origin_um
+    if placement.notes.get("check"):
+        warnings.warn(
+            f"{slide.name}: its placement is not sure ({float(placement.notes['probability']):.0%}); check by eye that "
+            "CT and stain match before you train on this pair",
+            stacklevel=2,
+        )
     return Pair(
         ct=np.where(np.isfinite(ct), ct, np.float32(np.median(ct[:, mask]) if mask.any() else 0.0)),
         stain=stain,

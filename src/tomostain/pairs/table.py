@@ -82,8 +82,10 @@ _OF_THE_VOLUME = frozenset(field.name for field in dataclasses.fields(VolumeOpti
 COLUMNS = ("volume", "slide", "name", *_READ)
 
 
-def rows_of_table(table: Path, recipe: PairRecipe) -> list[Row]:
+def rows_of_table(table: Path, recipe: PairRecipe, *, placed: bool = True) -> list[Row]:
     """One row for each line of a CSV; what a line leaves empty is taken from the recipe. Paths start at the table.
+
+    Without ``placed`` the slides are still to be registered, and need neither specimen nor placement.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def rows_of_table(table: Path, recipe: PairRecipe) -> list[Row]:
     rows: list[Row] = []
     for number, line in lines:
         given = {column: text for column, text in line.items() if text and column not in unread}
-        row, wrong = _row(table, number, given, recipe)
+        row, wrong = _row(table, number, given, recipe, placed=placed)
         if row is not None and row.name in {other.name for other in rows}:
             wrong = [*wrong, f"the name {row.name} is taken; fill in the column name"]
         faults += [f"line {number}: {fault}" for fault in wrong]
@@ -113,7 +115,7 @@ def rows_of_table(table: Path, recipe: PairRecipe) -> list[Row]:
     if faults:
         raise ValueError(_told(table.name, faults))
     if not rows:
-        raise ValueError(f"{table.name} lists no pairs; write one line for each")
+        raise ValueError(f"{table.name} lists no {'pairs' if placed else 'slides'}; write one line for each")
     return rows
 
 
@@ -142,7 +144,9 @@ def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
     return rows
 
 
-def _row(table: Path, number: int, given: Mapping[str, str], recipe: PairRecipe) -> tuple[Row | None, list[str]]:
+def _row(
+    table: Path, number: int, given: Mapping[str, str], recipe: PairRecipe, *, placed: bool
+) -> tuple[Row | None, list[str]]:
     """The pair of one line, None where it cannot be told, and everything that is wrong with it."""
     faults, settings = [], {}
     for column, (read, should) in _READ.items():
@@ -167,7 +171,7 @@ def _row(table: Path, number: int, given: Mapping[str, str], recipe: PairRecipe)
         asked = dataclasses.replace(recipe, reading=dataclasses.replace(recipe.reading, **of_volume), **others)
     except ValueError as error:
         faults.append(str(error))
-    if asked is not None:
+    if asked is not None and placed:
         faults += missing(asked)
     if len(files) < 2 or asked is None:
         return None, faults

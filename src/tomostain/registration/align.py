@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tomostain.images.geometry import Placement
 from tomostain.registration import quality
-from tomostain.registration.coarse import Candidate, Pose, Region, distinct, plane_axes, search
+from tomostain.registration.coarse import Candidate, Pose, Region, attitude, distinct, plane_axes, search
 from tomostain.registration.field import Field
 from tomostain.registration.fine import Fit, Schedule, fit
+from tomostain.registration.hints import NONE, Hints
 from tomostain.registration.modality import Float32, Float64, Stained, Target
 from tomostain.registration.scene import Picture, Scene, picture, slab_scene, volume_scene
 
+Progress = Callable[[str, float], None]
 COARSE, ROUGH, MIDDLE, FINE, FINEST = 30, 70, 140, 280, 600
 """Pixels along the diagonal of what slide and volume share, at each level."""
 SMOOTH = 12
-"""Part of the diagonal over which structure counts as smooth where the plane is known."""
-SHRINKAGE = 0.05
-"""Share by which sections shrink on average (Museyko et al. 2015: 3 to 9 % along and across the cut)."""
+"""Part of the diagonal over which structure counts as smooth where the plane is hints."""
 _THICKNESSES_UM = (10.0, 20.0, 30.0, 40.0, 60.0)
 _LEAST_JACOBIAN = 0.2
 _HALVES = (0.5, 1.5, 4.0)
@@ -27,22 +28,6 @@ _HALVES = (0.5, 1.5, 4.0)
 _FINEST_SAMPLE = 0.8
 """Least distance between the samples of a slab, in voxels; closer ones tell nothing new."""
 _TILT_SLACK_DEG = 4.0
-
-
-@dataclass(frozen=True)
-class Knowledge:
-    """What is known before: nothing, a depth, a greatest tilt, a pose and how far off it may be."""
-
-    around_um: float | None = None
-    around_within_um: float = 250.0
-    tilt_within_deg: float = 15.0
-    prior: Pose | None = None
-    within_um: float = 250.0
-    within_deg: float = 10.0
-    mirrored: bool | None = None
-    thickness_um: float | None = None
-    shrinkage: float = SHRINKAGE
-    elastic: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +49,39 @@ class Registered:
     tried: tuple[Candidate, ...] = field(default=())
 
 
-def align(target: Target, stained: Stained, known: Knowledge) -> Registered:
-    """Find where the slide was cut and how it was bent.
+class NoPlacement(ValueError):
+    """No placement leaves enough of the slide inside the volume."""
+
+
+def align(
+    target: Target,
+    stained: Stained,
+    hints: Hints = NONE,
+    *,
+    prior: Pose | None = None,
+    progress: Progress | None = None,
+) -> Registered:
+    """Find where the slide was cut and how it was bent; with a ``prior``, near it.
+
+    ``progress`` is called with the name of each stage and the share of the work that is done.
 
     Raises
     ------
+    NoPlacement
+        No placement leaves enough of the slide inside the volume.
     ValueError
-        The slide shows next to nothing, or no placement leaves enough of it inside the volume.
+        The slide shows next to nothing.
     """
     shares = (stained.density.mean(axis=2) > 0.05).mean()
     if shares < quality.LEAST_STAINED:
         raise ValueError(f"only {shares:.1%} of the slide differs from bare glass; there is nothing to register")
-    start = _plane(target, stained, known)
-    bent, slide, scene, thickness = _refine(target, stained, known, start.bent)
-    return _judged(target, start, bent, slide, scene, thickness)
+    advance = progress or (lambda stage, share: None)
+    start = _plane(target, stained, hints, prior, advance)
+    bent, slide, scene, thickness = _refine(target, stained, hints, start.bent, advance)
+    advance("checking", 0.9)
+    done = _judged(target, start, bent, slide, scene, thickness)
+    advance("done", 1.0)
+    return done
 
 
 def diagonal_um(target: Target, stained: Stained, scale: float) -> float:
@@ -105,25 +109,35 @@ class Start:
     tried: tuple[Candidate, ...]
 
 
-def _plane(target: Target, stained: Stained, known: Knowledge) -> Start:
+def _plane(target: Target, stained: Stained, hints: Hints, prior: Pose | None, advance: Progress) -> Start:
     """The place whose bent slide explains most detail, its lead over the next different one, and what was tried."""
-    scale = 1 / (1 - known.shrinkage)
+    scale = 1 / (1 - hints.shrinkage)
     size = diagonal_um(target, stained, scale)
     scales = (0.94 * scale, scale, 1.06 * scale) if target.is_plane else (scale,)
-    region = region_of(target, known)
-    found = [c for s in scales for c in search(target, stained, region, spacing_um=size / COARSE, scale=s, keep=100)]
+    region = region_of(target, hints, prior)
+    found = []
+    for n, s in enumerate(scales):
+
+        def searched(share: float, n: int = n) -> None:
+            advance("searching planes", 0.4 * (n + share) / len(scales))
+
+        at = {"spacing_um": size / COARSE, "scale": s}
+        found += search(target, stained, region, **at, keep=100, progress=searched)
     if not found:
-        raise ValueError("no placement leaves enough of the slide inside the volume; check pixel and voxel sizes")
+        raise NoPlacement("no placement leaves enough of the slide inside the volume; check pixel and voxel sizes")
+    advance("comparing places", 0.4)
     how = Schedule(12, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
     rough, small = volume_scene(target, size / ROUGH), picture(stained, size / ROUGH, classes=7, rich=False)
+    advance("comparing places", 0.45)
     fits = sorted((fit(rough, small, c.pose, None, how) for c in found), key=lambda f: -f.gain)
     fits = [f for f in fits if _tilt_allowed(f.pose, region)] or fits
     ranked = [Candidate(f.pose, f.gain) for f in fits]
     tried = distinct(ranked, 12, apart_um=size / 40, extent_um=size / 2)
     smooth = smooth_um(target, size)
+    advance("comparing places", 0.5)
     middle = volume_scene(target, size / MIDDLE, smooth_um=smooth)
     medium = picture(stained, size / MIDDLE, classes=10, rich=False, smooth_um=smooth)
-    lattice = Field.flat(stained.extent_um, size / 9 / scale) if known.elastic else None
+    lattice = Field.flat(stained.extent_um, size / 9 / scale) if hints.elastic else None
 
     def judged(at: Fit) -> tuple[Fit, float]:
         return at, quality.explained_detail(at, middle, medium)
@@ -155,41 +169,38 @@ def _tilt_allowed(pose: Pose, region: Region) -> bool:
     return lean <= region.tilt_deg + _TILT_SLACK_DEG
 
 
-def region_of(target: Target, known: Knowledge) -> Region:
-    """Where the search over planes has to look, from what is known."""
+def region_of(target: Target, hints: Hints, prior: Pose | None = None) -> Region:
+    """Where the search over planes has to look, from what is hints."""
     low = target.grid.origin_um[0]
     high = low + (target.grid.shape[0] - 1) * target.grid.spacing_um[0]
-    mirrored = (False, True) if known.mirrored is None else (known.mirrored,)
-    if known.prior is None:
-        if known.around_um is not None:
-            if not low <= known.around_um <= high:
-                raise ValueError(f"--around {known.around_um:g} lies outside the volume, {low:g} to {high:g} um")
+    mirrored = (False, True) if hints.mirrored is None else (hints.mirrored,)
+    if prior is None:
+        if hints.around is not None:
+            if not low <= hints.around <= high:
+                raise ValueError(f"--around {hints.around:g} lies outside the volume, {low:g} to {high:g} um")
             low, high = (
-                max(low, known.around_um - known.around_within_um),
-                min(high, known.around_um + known.around_within_um),
+                max(low, hints.around - hints.around_within),
+                min(high, hints.around + hints.around_within),
             )
-        return Region((low, high), known.tilt_within_deg, mirrored=mirrored)
-    pose = known.prior
-    normal = pose.normal
-    about = (float(np.degrees(np.arctan2(normal[1], normal[0]))), float(np.degrees(np.arctan2(normal[2], normal[0]))))
-    down, right = plane_axes(*about)
-    flat = np.stack([down, right]) @ pose.axes
-    turn = float(np.degrees(np.arctan2(flat[1, 0], flat[0, 0])))
-    depth = float(pose.centre_um[0])
+        return Region((low, high), hints.tilt_within, mirrored=mirrored)
+    at, (depth, *pivot) = attitude(prior), prior.centre_um.tolist()
+    within_um, within_deg = hints.prior_within_um, hints.prior_within_deg
     return Region(
-        (max(low, depth - known.within_um), min(high, depth + known.within_um)),
-        known.within_deg,
-        tilt_about=about,
-        rotation_deg=(turn - known.within_deg, turn + known.within_deg),
-        mirrored=(bool(np.linalg.det(flat) < 0),),
-        pivot_um=(float(pose.centre_um[1]), float(pose.centre_um[2])),
-        shift_um=known.within_um,
+        (max(low, depth - within_um), min(high, depth + within_um)),
+        within_deg,
+        tilt_about=(at.tilt_y_deg, at.tilt_x_deg),
+        rotation_deg=(at.turn_deg - within_deg, at.turn_deg + within_deg),
+        mirrored=(at.mirrored,),
+        pivot_um=(pivot[0], pivot[1]),
+        shift_um=within_um,
     )
 
 
-def _refine(target: Target, stained: Stained, known: Knowledge, now: Fit) -> tuple[Fit, Picture, Scene, float]:
+def _refine(
+    target: Target, stained: Stained, hints: Hints, now: Fit, advance: Progress
+) -> tuple[Fit, Picture, Scene, float]:
     """Bend the slide, from the middle level to the finest, with the thickness that explains the CT best."""
-    scale = 1 / (1 - known.shrinkage)
+    scale = 1 / (1 - hints.shrinkage)
     size = diagonal_um(target, stained, scale)
     how = Schedule(8, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
     smooth, least_um = smooth_um(target, size), _FINEST_SAMPLE * min(target.grid.spacing_um[1:])
@@ -200,19 +211,21 @@ def _refine(target: Target, stained: Stained, known: Knowledge, now: Fit) -> tup
         extent, reach = stained.extent_um, 4 * um
         return slab_scene(target, at.pose, extent, spacing_um=um, thickness_um=thickness, reach_um=reach)
 
-    thickness = known.thickness_um if known.thickness_um is not None else 30.0
-    if known.elastic:
+    thickness = hints.thickness_um if hints.thickness_um is not None else 30.0
+    if hints.elastic:
         bend = Field.flat(stained.extent_um, size / 9 / scale)
         for part, evened in ((ROUGH, None), (MIDDLE, smooth)):
+            advance("bending", 0.6 if part == ROUGH else 0.65)
             level = picture(stained, size / part, smooth_um=evened)
             around = volume_scene(target, size / part, smooth_um=evened)
             now = unfolded(around, level, now, now.field or bend, replace(how, iterations=10))
     for part, nodes, iterations in ((FINE, 13, 8), (FINEST, 18, 5)):
+        advance("bending", 0.7 if part == FINE else 0.8)
         um = max(size / part, least_um)
         slide = picture(stained, um, smooth_um=smooth)
         lattice = now.field.refined(stained.extent_um, size / nodes / scale) if now.field is not None else None
         now = unfolded(scene(now, thickness, um), slide, now, lattice, replace(how, iterations=iterations))
-        if part == FINE and known.thickness_um is None and not target.is_plane:
+        if part == FINE and hints.thickness_um is None and not target.is_plane:
             details = {t: quality.explained_detail(now, scene(now, t, um), slide) for t in _THICKNESSES_UM}
             thickness = max(details, key=lambda t: details[t])
     return now, slide, scene(now, thickness, um), thickness
@@ -297,7 +310,7 @@ def placement_of(done: Registered, stained: Stained) -> Placement:
             "mirrored": pose.mirrored,
             "scale": [float(v) for v in np.linalg.norm(pose.axes, axis=0)],
             "probability": done.score.probability,
-            "check_by_eye": done.score.doubtful,
+            "check": done.score.doubtful,
             "explained": done.score.ratio,
             "detail": done.score.detail,
             "margin": done.score.margin,

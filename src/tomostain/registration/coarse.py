@@ -7,7 +7,7 @@ overlap counts for more than a small one of the same correlation ratio.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,18 +76,53 @@ class Region:
     shift_um: float = np.inf
 
 
+@dataclass(frozen=True)
+class Attitude:
+    """How a slide lies: the lean of its normal towards y and x, its turn in the plane (deg), and which side is up."""
+
+    tilt_y_deg: float
+    tilt_x_deg: float
+    turn_deg: float
+    mirrored: bool
+
+    def pose(self, centre_um: Float64, scale: float) -> Pose:
+        """The pose of a slide that lies so, with its centre (z, y, x um) there; ``scale`` is volume um per slide um."""
+        axes = np.stack(plane_axes(self.tilt_y_deg, self.tilt_x_deg), axis=1)
+        return Pose(np.asarray(centre_um, dtype=np.float64), axes @ turned_axes(self.turn_deg, self.mirrored, scale))
+
+
+def attitude(pose: Pose) -> Attitude:
+    """How a pose lies."""
+    normal = pose.normal
+    about = [float(np.degrees(np.arctan2(normal[i], normal[0]))) for i in (1, 2)]
+    flat = np.stack(plane_axes(*about)) @ pose.axes
+    turn = float(np.degrees(np.arctan2(flat[1, 0], flat[0, 0])))
+    return Attitude(about[0], about[1], turn, bool(np.linalg.det(flat) < 0))
+
+
 def search(
-    target: Target, stained: Stained, region: Region, *, spacing_um: float, scale: float, keep: int
+    target: Target,
+    stained: Stained,
+    region: Region,
+    *,
+    spacing_um: float,
+    scale: float,
+    keep: int,
+    progress: Callable[[float], None] | None = None,
 ) -> list[Candidate]:
     """The ``keep`` best poses, best first, no two of them alike.
 
-    ``scale`` is volume um per slide um, ``spacing_um`` the raster on which planes and slide are compared.
+    ``scale`` is volume um per slide um, ``spacing_um`` the raster on which planes and slide are compared; ``progress``
+    is called with the share of planes that have been compared.
     """
     values = target.at_spacing(spacing_um / 2)
     bank = _Bank(values, stained, region, spacing_um, scale)
     found: list[Candidate] = []
-    for depth, tilts in _planes(values, region, spacing_um):
+    planes = list(_planes(values, region, spacing_um))
+    for number, (depth, tilts) in enumerate(planes):
         found += bank.at_plane(depth, tilts)
+        if progress is not None:
+            progress((number + 1) / len(planes))
     return distinct(sorted(found, key=lambda c: -c.score), keep, apart_um=2 * spacing_um, extent_um=bank.radius_um)
 
 
@@ -157,7 +192,7 @@ class _Bank:
         shares = [(there == k).reshape(rows, over, columns, over).mean(axis=(1, 3)) for k in range(CLASSES)]
         return np.stack(shares).astype(np.float32)
 
-    def at_plane(self, depth_um: float, tilts: tuple[float, float], *, per_turn: int = 1) -> list[Candidate]:
+    def at_plane(self, depth_um: float, tilts: tuple[float, float]) -> list[Candidate]:
         """The best shift of every turn at one plane."""
         down, right = plane_axes(*tilts)
         middle = self.values.middle_um.copy()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage, sparse
+from scipy.interpolate import NdBSpline
 
 from tomostain.registration.modality import Float64
 
@@ -34,19 +35,13 @@ class Field:
 
     def basis(self, points_um: Float64) -> sparse.csr_array:
         """Weights of all coefficients at points (n, 2): sparse (n, nodes)."""
-        rows, columns = self.coefficients.shape[:2]
-        base, weights = [], []
-        for axis, count in enumerate((rows, columns)):
-            at = (points_um[:, axis] - self.first_um[axis]) / self.step_um
-            cell = np.clip(np.floor(at).astype(int), 1, count - 3)
-            base.append(cell - 1)
-            weights.append(_cubic(np.clip(at - cell, -0.5, 1.5)))
-        n = len(points_um)
-        offset = np.arange(4)
-        index = (base[0][:, None, None] + offset[:, None]) * columns + base[1][:, None, None] + offset[None, :]
-        value = weights[0][:, :, None] * weights[1][:, None, :]
-        starts = np.arange(0, 16 * n + 1, 16)
-        return sparse.csr_array((value.ravel(), index.ravel().astype(np.int32), starts), shape=(n, rows * columns))
+        knots = tuple(
+            first + (np.arange(count + 4) - 2) * self.step_um
+            for first, count in zip(self.first_um, self.coefficients.shape[:2], strict=True)
+        )
+        found = NdBSpline.design_matrix(points_um, knots, 3, extrapolate=True)
+        nodes = self.coefficients[..., 0].size  # SciPy leaves out the last columns where no point touches them
+        return sparse.csr_array((found.data, found.indices, found.indptr), shape=(len(points_um), nodes))
 
     def at(self, points_um: Float64) -> Float64:
         """Displacement at points (..., 2): (..., 2) um along the unit steps."""
@@ -68,13 +63,6 @@ class Field:
         )
         values = self.at(points)
         return replace(new, coefficients=np.stack([_coefficients(values[..., i]) for i in range(2)], axis=-1))
-
-
-def _cubic(t: Float64) -> Float64:
-    """The four cubic B-spline weights at fractions t (n,): (n, 4)."""
-    return np.stack(
-        [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6], axis=1
-    )
 
 
 def _coefficients(values: Float64) -> Float64:

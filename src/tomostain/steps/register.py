@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from cyclopts import Parameter
 
 from tomostain import runs
+from tomostain._log import say, stages
 from tomostain._settings import PIXEL_UM, Within, check_numbers
-from tomostain.images.checking import check_ct
-from tomostain.images.geometry import Grid, Placement
-from tomostain.images.image import Slide, Volume, warn_if_grey
-from tomostain.images.srgb import to_linear
-from tomostain.io.planes import PICTURES, read_plane
-from tomostain.io.slides import read_picture, read_slide
-from tomostain.io.volumes import read_volume
+from tomostain.io.reference import read_reference
+from tomostain.io.slides import read_slide
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
-from tomostain.registration.align import SHRINKAGE, Knowledge, align, placement_of, pose_of
-from tomostain.registration.landmarks import LandmarkFit, fit_landmarks, read_landmarks
-from tomostain.registration.modality import Stained, read_stained, read_target
-from tomostain.reporting.registration import registration_page
+from tomostain.pairs.placed import described, write_tables
+from tomostain.pairs.recipe import PairRecipe
+from tomostain.pairs.table import Row, rows_of_table
+from tomostain.registration.hints import NONE, Hints
+from tomostain.registration.prior import Known, Near, command_words
+from tomostain.registration.slide import register_slide
+from tomostain.reporting.registration import is_refused_page, registration_page
 
+__all__ = ["RegisterRecipe", "read_reference", "register"]
 SUFFIX = ".placement.json"
-_LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG = 150.0, 6.0
 
 
 @Parameter(name="*")
@@ -36,165 +34,115 @@ class RegisterRecipe:
 
     slide_um: Annotated[float | None, PIXEL_UM] = None
     """Pixel size of the slide in um, where the slide does not state it."""
-    around: Annotated[float | None, Within(-1e6, 1e6)] = None
-    """Height z of the section's centre in the volume, um, give or take around_within."""
-    around_within: Annotated[float, Within(0, 1e6, above=True)] = 250.0
-    """How far off ``around`` may be, um."""
-    tilt_within: Annotated[float, Within(0, 30)] = 15.0
-    """Largest angle between the section's normal and the volume's z axis, degrees."""
     prior: Path | None = None
     """A placement to start from (*.placement.json): an earlier, a neighbour's or a guessed one."""
-    prior_within_um: Annotated[float, Within(0, 1e6, above=True)] = 250.0
-    """How far off the prior may be, um."""
-    prior_within_deg: Annotated[float, Within(0, 180, above=True)] = 10.0
-    """How far the prior's tilt and rotation may be off, degrees."""
+    near: Annotated[Near | None, Within(-1e7, 1e7)] = None
+    """Place to start from: centre z y x in um, tilt towards y and x and rotation in degrees (see a refused page)."""
     landmarks: Path | None = None
     """CSV of at least four landmarks: slide_y_px, slide_x_px, volume_z_um, volume_y_um, volume_x_um."""
-    mirrored: bool | None = None
-    """Whether the section lies upside down on the glass, where that is known."""
-    thickness_um: Annotated[float | None, Within(0, 1000)] = None
-    """Thickness of the section in um; estimated where it is not given."""
-    shrinkage: Annotated[float, Within(-0.3, 0.3)] = SHRINKAGE
-    """Share by which the section is expected to have shrunk, give or take 3 %; 0 for an image of the same specimen."""
-    elastic: bool = True
-    """Whether the section may have been bent; without, one affine map is fitted."""
     report: Path | None = None
-    """Page (*.html) that shows the registration."""
+    """Page (*.html) that shows the registration; by default it lies beside OUT."""
+    hints: Annotated[Hints, Parameter(name="*")] = NONE
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
 
     def __post_init__(self) -> None:
         check_numbers(self)
-        if self.prior is not None and self.landmarks is not None:
-            raise ValueError("give --prior or --landmarks, not both")
+        if sum(start is not None for start in (self.prior, self.landmarks, self.near)) > 1:
+            raise ValueError("give one of --prior, --landmarks and --near, not several")
 
 
-def register(volume: Path, slide: Path, out: Path, *, recipe: RegisterRecipe = RegisterRecipe()) -> Path:
+def register(*paths: Path, recipe: RegisterRecipe = RegisterRecipe()) -> Path:
     """Find where in a CT volume a stained slide was cut, and how it is bent.
 
-    Depth, tilt, rotation, mirroring, shrinkage and elastic deformation are found from the images alone, or from what is
-    known: --around, --prior, --landmarks. VOLUME may be one image: then the plane is known. The placement carries a
-    confidence for each part of the slide and the error to expect.
+    VOLUME SLIDE OUT.placement.json registers one slide; VOLUME may be one image, whose plane is then known. Depth,
+    tilt, rotation, mirroring, shrinkage and elastic deformation are found from the images alone, or from what is known:
+    --around, --prior, --near, --landmarks. The page beside OUT shows the placement, how sure it is and the expected
+    error. A slide that does not fit is refused, and its page shows the likely places. TABLE.csv OUTFOLDER registers
+    many slides: columns volume, slide and, as needed, specimen, name, slide_um, spacing_um; OUTFOLDER/pairs.csv is the
+    table for `tomostain pair`, registrations.csv lists all slides.
 
     Parameters
     ----------
-    volume
-        CT volume, or a single plane (PNG, JPEG, or any image with --spacing-um y x).
-    slide
-        Stained slide.
-    out
-        NAME.placement.json; displacement and confidence are written beside it.
+    paths
+        VOLUME SLIDE OUT.placement.json, or TABLE.csv OUTFOLDER.
 
     Returns
     -------
     Path
-        ``out``.
+        The placement, or OUTFOLDER.
 
     Raises
     ------
     ValueError
-        Slide and volume do not belong together as far as can be told (nothing is written), or an input is faulty.
+        Slide and volume do not fit together (only the page is written), or an input is faulty.
 
     Example
     -------
-    tomostain register ct.ome.zarr slide.tif slide.placement.json --report slide.html
+    tomostain register ct.ome.zarr slide.tif slide.placement.json
     tomostain register ct.ome.zarr slide.tif slide.placement.json --around 420 --tilt-within 5
     tomostain register plane.png section.png jaw.placement.json --spacing-um 10.2 10.2 --slide-um 10.2 --shrinkage 0
+    tomostain register slides.csv placements/
     """
-    out = Path(out)
-    if not out.name.endswith(SUFFIX):
-        raise ValueError(f"a placement is named NAME{SUFFIX}, not {out.name}")
-    inputs = [Path(volume), Path(slide), recipe.prior, recipe.landmarks]
-    with runs.output(out, "register", recipe=recipe, inputs=inputs) as made, ExitStack() as page:
-        if recipe.report is not None:
-            page.enter_context(runs.lock(recipe.report, "register"))
-            if recipe.report.exists():
-                raise ValueError(f"{recipe.report} exists; choose another name or remove it first")
-        made.results |= _register(Path(volume), Path(slide), out, recipe)
+    given = [Path(path) for path in paths]
+    if len(given) == 2:
+        return _many(given[0], given[1], recipe)
+    if len(given) != 3:
+        raise ValueError("give VOLUME SLIDE OUT.placement.json, or TABLE.csv OUTFOLDER")
+    volume, slide, out = given
+    _one(volume, slide, out, recipe)
     return out
 
 
-def _register(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> dict[str, Any]:
-    """Write the placement, and its page where one is asked for; returns what the record says of it."""
-    ct, picture = read_reference(volume, recipe.reading), read_slide(slide, pixel_um=recipe.slide_um)
-    target = read_target(ct)
-    stained = read_stained(picture, min(target.grid.spacing_um[1:]))
-    warn_if_grey(picture.name, stained.density)
-    known, landmarks = _known(recipe, picture, stained)
-    done = align(target, stained, known)
-    fault = done.score.fault()
-    if fault is not None:
-        raise ValueError(
-            f"{picture.name} was not registered to {ct.name}: {fault} (probability of being right "
-            f"{done.score.probability:.0%}); check that they belong together, or give --around, --prior or --landmarks"
-        )
-    placement = placement_of(done, stained)
-    placement.save(out)
-    if recipe.report is not None:
-        title = f"{picture.name} in {ct.name}"
-        page = registration_page(done, target, stained, placement, title=title, landmarks=landmarks)
-        runs.write_text_atomically(recipe.report, page)
-    return _results(placement, landmarks)
+def _one(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> None:
+    if not out.name.endswith(SUFFIX):
+        raise ValueError(f"a placement is named NAME{SUFFIX}, not {out.name}")
+    report = recipe.report or out.with_suffix(".html")
+    inputs = [volume, slide, recipe.prior, recipe.landmarks]
+    with runs.output(out, "register", recipe=recipe, inputs=inputs) as made, ExitStack() as page:
+        page.enter_context(runs.lock(report, "register"))
+        if report.exists() and not is_refused_page(report):
+            raise ValueError(f"{report} exists; choose another name or remove it first")
+        ct, picture = read_reference(volume, recipe.reading), read_slide(slide, pixel_um=recipe.slide_um)
+        start = Known(recipe.hints, recipe.prior, recipe.landmarks, recipe.near)
+        options = {**vars(recipe.reading), **vars(recipe.hints), "slide_um": recipe.slide_um}
+        command = command_words((volume, slide, out), options)
+        with stages(desc=slide.name) as progress:
+            found = register_slide(ct, picture, start, progress)
+        runs.write_text_atomically(report, registration_page(found, command=command))
+        if found.placement is None:
+            raise ValueError(f"{found.sentence}. {report} shows the likely places and the command that tries each")
+        found.placement.save(out)
+        made.results |= found.results
+    say(f"{found.sentence}; page {report}")
 
 
-def read_reference(path: Path, options: VolumeOptions = AS_STATED) -> Volume:
-    """A CT volume, or one image as a volume of one plane; a coloured image is read as its mean optical density.
+def _many(table: Path, out: Path, recipe: RegisterRecipe) -> Path:
+    """Register every slide of a table; what is finished is kept, a refused or faulty slide does not stop the others."""
+    rows = rows_of_table(table, PairRecipe(slide_um=recipe.slide_um, reading=recipe.reading), placed=False)
+    lines: list[dict[str, Any]] = []
+    with runs.output(out, "register", recipe=recipe, inputs=[table], keep=True, reopen=True) as made:
+        out.mkdir(exist_ok=True)
+        for number, row in enumerate(rows, start=1):
+            say(f"{row.where}: {row.slide.name} ({number} of {len(rows)})")
+            lines.append(_line(row, out, recipe))
+            write_tables(lines, out)
+        placed = sum(line["status"] == "placed" for line in lines)
+        made.results |= {"slides": len(lines), "placed": placed}
+    say(f"{placed} of {len(lines)} slides were placed; the table for pairs is {out / 'pairs.csv'}")
+    return out
 
-    Raises
-    ------
-    ValueError
-        Whatever is wrong with the volume, or an image without a pixel size.
-    """
-    spacing_um, picture = options.spacing_um, path.suffix.lower() in PICTURES
-    if not picture and (spacing_um is None or len(spacing_um) != 2):
-        return check_ct(read_volume(path, **vars(options)))
-    if spacing_um is None or not (len(spacing_um) == 2 or len(set(spacing_um)) == 1):
-        raise ValueError(f"{path.name} is one image and states no pixel size; pass --spacing-um y x")
-    y_um, x_um = spacing_um[-2:]
+
+def _line(row: Row, out: Path, recipe: RegisterRecipe) -> dict[str, Any]:
+    """Register the slide of one row, if that is not done, and describe how it went."""
+    target = out / f"{row.name}{SUFFIX}"
+    asked = replace(recipe, slide_um=row.recipe.slide_um, reading=row.recipe.reading, report=None)
     try:
-        plane = read_plane(path, (y_um, x_um), options)
-    except ValueError as fault:
-        try:
-            light = to_linear(read_picture(path)).astype(np.float32)
-        except ValueError:
-            raise fault from None
-        density = -np.log10(np.clip(light, 1e-3, 1.0)).mean(axis=2)
-        plane = Volume(density[None], Grid((1, *density.shape), (max(y_um, x_um), y_um, x_um)), name=path.name)
-    return check_ct(plane)
-
-
-def _known(recipe: RegisterRecipe, slide: Slide, stained: Stained) -> tuple[Knowledge, LandmarkFit | None]:
-    """What the recipe says about where to look."""
-    prior, landmarks = None, None
-    within_um, within_deg = recipe.prior_within_um, recipe.prior_within_deg
-    if recipe.prior is not None:
-        earlier = Placement.load(recipe.prior)
-        if earlier.slide_shape != stained.slide_shape:
-            raise ValueError(
-                f"{recipe.prior.name} was made for a slide of {earlier.slide_shape[0]} x {earlier.slide_shape[1]} px, "
-                f"{slide.name} is {slide.shape[0]} x {slide.shape[1]}"
-            )
-        prior = pose_of(earlier, stained)
-    if recipe.landmarks is not None:
-        points = read_landmarks(recipe.landmarks)
-        landmarks = fit_landmarks(stained.um_of(points.slide_px), points.volume_um, points.names)
-        prior, within_um, within_deg = landmarks.pose, _LANDMARKS_WITHIN_UM, _LANDMARKS_WITHIN_DEG
-    known = Knowledge(
-        around_um=recipe.around,
-        around_within_um=recipe.around_within,
-        tilt_within_deg=recipe.tilt_within,
-        prior=prior,
-        within_um=within_um,
-        within_deg=within_deg,
-        mirrored=recipe.mirrored,
-        thickness_um=recipe.thickness_um,
-        shrinkage=recipe.shrinkage,
-        elastic=recipe.elastic,
-    )
-    return known, landmarks
-
-
-def _results(placement: Placement, landmarks: LandmarkFit | None) -> dict[str, Any]:
-    found = {"expected_tre_um": placement.expected_tre_um, **placement.notes}
-    if landmarks is not None:
-        found["landmark_outliers"] = list(landmarks.outliers)
-    return found
+        if not runs.was_made_by(target, asked):
+            _one(row.volume, row.slide, target, asked)
+    except BlockingIOError:
+        raise
+    except (ValueError, OSError) as error:
+        say(f"{row.where}: {error}")
+        return described(row) | {"status": "refused", "fault": str(error)}
+    found: dict[str, Any] = runs.read_record(target)["results"]
+    return described(row) | {"placement": target.resolve(), "status": "placed"} | found

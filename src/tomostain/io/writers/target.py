@@ -1,4 +1,4 @@
-"""What is to be written, and the sink that takes it."""
+"""What a writer is told, and what it hands out."""
 
 from __future__ import annotations
 
