@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
+from tomostain._settings import SHARE, Within, check_numbers
 from tomostain.images.srgb import encoded
 
 Floats = npt.NDArray[np.float32]
@@ -22,38 +24,33 @@ class Augment:
 
     flip: bool = True
     """Mirror and turn by quarters: exact, no pixel is interpolated. A section has no up or left."""
-    warp_share: float = 0.5
+    warp_share: Annotated[float, SHARE] = 0.5
     """Share of patches that are also rotated freely, scaled and bent. Interpolation softens an image a little, so the
     other patches keep the sharpness and the noise that the stainer will meet."""
-    rotation_deg: float = 180.0
+    rotation_deg: Annotated[float, Within(0, 180)] = 180.0
     """Largest free rotation, either way, in degrees."""
-    scale: float = 1.15
+    scale: Annotated[float, Within(1, 4)] = 1.15
     """Largest factor, larger or smaller: specimens and shrinkage differ by some per cent."""
-    elastic_px: float = 2.0
+    elastic_px: Annotated[float, Within(0, 256)] = 2.0
     """Standard deviation of the smooth bending, in pixels; its nodes are 32 px apart."""
-    ct_gain: float = 0.05
+    ct_gain: Annotated[float, Within(0, 2)] = 0.05
     """Standard deviation of the log gain of the CT window."""
-    ct_offset: float = 0.03
+    ct_offset: Annotated[float, Within(0, 10)] = 0.03
     """Standard deviation of the offset of the CT window, in units of half the CT range."""
-    ct_noise: float = 0.03
+    ct_noise: Annotated[float, Within(0, 10)] = 0.03
     """Largest standard deviation of added CT noise (white to slightly grainy), in units of half the CT range."""
-    ct_blur_px: float = 0.6
+    ct_blur_px: Annotated[float, Within(0, 64)] = 0.6
     """Largest Gaussian blur of the CT, standard deviation in pixels, on half of the patches."""
-    stain_strength: float = 0.03
+    stain_strength: Annotated[float, Within(0, 2)] = 0.03
     """Standard deviation of the log dye strength: optical densities are multiplied."""
-    stain_balance: float = 0.01
+    stain_balance: Annotated[float, Within(0, 2)] = 0.01
     """Standard deviation of the log white balance of each colour."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warp_share <= 1:
-            raise ValueError(f"warp_share must lie in 0 .. 1, it is {self.warp_share}")
-        if self.scale < 1:
-            raise ValueError(f"scale is the largest factor, larger or smaller, and at least 1; it is {self.scale}")
-        for name, value in vars(self).items():
-            if value < 0:
-                raise ValueError(f"{name} must not be negative, it is {value}")
+        check_numbers(self)
 
 
+USUAL = Augment()
 NO_AUGMENT = Augment(False, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 """Patches as they are."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from tomostain._imports import pick
 from tomostain._settings import SEED, SHARE, Within, check_numbers
-from tomostain.learning.augment import NO_AUGMENT, Augment
+from tomostain.learning.augment import NO_AUGMENT, USUAL, Augment
 from tomostain.learning.methods import METHODS, Method
 from tomostain.learning.nets import NetSpec, Norm, Up
 
@@ -103,28 +103,7 @@ class TrainRecipe:
 
     augment: bool = True
     """Vary the patches on the fly; each variation has its strength below."""
-    flip: bool = True
-    """Mirror and turn by quarters, which interpolates nothing."""
-    warp_share: Annotated[float, SHARE] = 0.5
-    """Share of patches that are also rotated freely, scaled and bent; the others stay unsoftened by interpolation."""
-    rotation_deg: Annotated[float, Within(0, 180)] = 180.0
-    """Largest free rotation, either way, in degrees."""
-    scale: Annotated[float, Within(1, 4)] = 1.15
-    """Largest scale factor, larger or smaller."""
-    elastic_px: Annotated[float, Within(0, 256)] = 2.0
-    """Standard deviation of smooth bending, in pixels."""
-    ct_gain: Annotated[float, Within(0, 2)] = 0.05
-    """Standard deviation of the CT window's log gain."""
-    ct_offset: Annotated[float, Within(0, 10)] = 0.03
-    """Standard deviation of the CT window's offset, in halves of the CT range."""
-    ct_noise: Annotated[float, Within(0, 10)] = 0.03
-    """Largest standard deviation of added CT noise, in halves of the CT range."""
-    ct_blur_px: Annotated[float, Within(0, 64)] = 0.6
-    """Largest blur of the CT, standard deviation in pixels."""
-    stain_strength: Annotated[float, Within(0, 2)] = 0.03
-    """Standard deviation of the log dye strength (optical densities are multiplied)."""
-    stain_balance: Annotated[float, Within(0, 2)] = 0.01
-    """Standard deviation of the log white balance of each colour."""
+    variation: Annotated[Augment, Parameter(name="*")] = USUAL
 
     seed: Annotated[int, SEED] = 0
     """Decides the first weights and every patch; same seed, same machine: the same stainer, byte for byte."""
@@ -199,7 +178,7 @@ class TrainRecipe:
         """How patches are varied."""
         if not self.augment:
             return NO_AUGMENT
-        return Augment(**{field.name: getattr(self, field.name) for field in fields(Augment)})
+        return self.variation
 
     def lasting(self) -> dict[str, Any]:
         """The settings that decide what is learnt, as plain values."""
