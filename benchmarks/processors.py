@@ -20,13 +20,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSORS = {
-    "SSE4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
     "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
     "AVX-512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
     "this one": {},
 }
 """Name -> environment."""
-FLAGS = {"SSE4.1": "sse4_1", "AVX2": "avx2", "AVX-512": "avx512f", "this one": ""}
+FLAGS = {"AVX2": "avx2", "AVX-512": "avx512f", "this one": ""}
 TESTS = {
     "learning": ["tests/learning"],
     "scoring": ["tests/scoring"],

@@ -375,3 +375,12 @@ def test_inspect_prints_json_too(tmp_path, capsys):
 def test_shells_complete_commands_and_their_flags(shell):
     script = cli._app().generate_completion(shell=shell)
     assert all(word in script for word in ("stain", "evaluate", "memory-gib", "around-within"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "circle", "folder"])
+def test_what_is_no_file_is_no_recipe(tmp_path, kind):
+    """Opening a named pipe would wait for ever."""
+    path = tmp_path / "train.yaml"
+    {"pipe": os.mkfifo, "circle": lambda path: path.symlink_to(path.name), "folder": os.mkdir}[kind](path)
+    with pytest.raises(ValueError, match=r"train\.yaml is not a recipe: there is no such file"):
+        read_recipe(path, step("convert"))

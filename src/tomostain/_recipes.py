@@ -59,6 +59,8 @@ def read_recipe(path: Path, step: Callable[..., Any]) -> dict[str, Any]:
     ValueError
         No mapping, lists within lists, a key twice, or one that the step does not have; the nearest one is named.
     """
+    if not path.is_file():  # opening a named pipe would wait for ever
+        raise ValueError(f"{path} is not a recipe: there is no such file")
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"{path} is too large to be a recipe")
     try:

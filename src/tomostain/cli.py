@@ -142,8 +142,8 @@ def _app() -> App:
             file = find_recipe(recipe, words[0])
             settings = read_recipe(file, _step(words[0]))
             app.config = [Dict(settings, source=str(file), use_commands_as_keys=False), _check_whole_numbers]
-        own_json = as_json and bool(known) and "json" in settings_of(_step(words[0]))
-        words = (*words, "--json") if own_json else words
+        own_json = "--json" in words or (as_json and bool(known) and "json" in settings_of(_step(words[0])))
+        words = (*words, "--json") if own_json and "--json" not in words else words
         begin = time.monotonic()
         LOGGER.debug("tomostain %s, Python %s: %s", __version__, platform.python_version(), shlex.join(words))
         result = app(words, exit_on_error=False, print_error=False)

@@ -78,7 +78,7 @@ def test_nan_is_counted_and_left_out(rng):
 
 
 def test_only_a_bounded_sample_is_read(monkeypatch):
-    monkeypatch.setattr("tomostain.images.intensity.SAMPLE_VOXELS", 10_000)
+    monkeypatch.setattr("tomostain.images.sampling.SAMPLE_VOXELS", 10_000)
     read = []
 
     class Watched:

@@ -34,6 +34,7 @@ def _summary(gains: list[float], **about: Any) -> dict[str, Any]:
         "stain": "giemsa",
         "trained_on": ["T"],
         "out_of_range": {f"p{i}": 0.0 for i in range(len(gains))},
+        "learnt_range": (0.0, 2.0),
         "without_contrast": {},
         "simulated": [],
     }
@@ -80,7 +81,7 @@ def test_warnings_name_what_limits_the_scores_the_gravest_first() -> None:
     assert [text.split(".")[0] for text in found] == [
         "Nothing shows that the stainer is better than a table of grey values",
         "1 of the 3 sections are simulated by tomostain's phantom: p2",
-        "CT values that were never met in training make up 20",
+        "CT values outside those met in training (0 to 2): p0 20",
         "beyond",
         "The error is largest where the true stain is dark blue (30% of the pixels, ΔE 20",
         "The colour table comes closer than the network where the true stain is dark blue (ΔE 10",

@@ -192,7 +192,10 @@ def test_a_training_that_was_broken_off_is_told_from_a_stainer(tmp_path):
 
 def test_an_evaluation_and_a_report_are_known_by_their_verdict(tmp_path):
     scores = [Score(s, f"{s}_0", m, {"ssim": v}, 9) for s in "ab" for m, v in (("stainer", 0.6), ("colour table", 0.5))]
-    out, about = tmp_path / "evaluation", {"out_of_range": {"a_0": 0.0, "b_0": 0.0}, "without_contrast": {}}
+    out, about = (
+        tmp_path / "evaluation",
+        {"out_of_range": {"a_0": 0.0, "b_0": 0.0}, "without_contrast": {}, "learnt_range": (0, 1)},
+    )
     for name in ("stainer", "pairs"):
         (tmp_path / name).mkdir()
     with runs.output(out, "evaluate", inputs=[tmp_path / "stainer", tmp_path / "pairs"]):

@@ -248,7 +248,7 @@ def test_scores_and_provenance_are_the_files_own(lab: Path, page: str) -> None:
 
 
 def test_what_lies_outside_the_trained_range_is_warned_of(page: str) -> None:
-    assert "run from 0 to 17.5, the learnt range is -1 to 3" in html.unescape(page)
+    assert "run from 0 to 17.5, those met in training from -1 to 3" in html.unescape(page)
 
 
 def test_names_from_files_cannot_become_markup(page: str) -> None:

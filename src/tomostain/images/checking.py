@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tomostain.images.image import Volume
+from tomostain.images.sampling import even_planes
 
 _CHECKED_WHOLE_BYTES = 2**30
 _CHECKED_PLANES = 64
@@ -12,7 +13,7 @@ _SLAB_BYTES = 2**28
 
 
 def check_ct(volume: Volume) -> Volume:
-    """Refuse what cannot be a CT volume, before any work is done, and return the volume.
+    """Refuse a volume that is not a CT, before any work is done, and return the volume.
 
     Volumes above 1 GiB are judged by 64 evenly spaced planes.
 
@@ -29,7 +30,7 @@ def check_ct(volume: Volume) -> Volume:
         step = max(1, min(_CHECKED_PLANES, _SLAB_BYTES // plane_bytes))
         slabs = [slice(z, min(z + step, depth)) for z in range(0, depth, step)]
     else:
-        slabs = [slice(int(z), int(z) + 1) for z in np.linspace(0, depth - 1, _CHECKED_PLANES)]
+        slabs = [slice(z, z + 1) for z in even_planes(depth, _CHECKED_PLANES)]
     low, high = np.inf, -np.inf
     floating = np.issubdtype(volume.dtype, np.floating)
     for part in slabs:

@@ -43,6 +43,19 @@ def by(sizes: Iterable[float]) -> str:
     return " x ".join(f"{size:.9g}" for size in sizes)
 
 
+SCALE_TOLERANCE = 0.05
+"""Share by which pixel sizes may differ that one network learns from, or that it is used on."""
+
+
+def scale_differs(spacing_um: Iterable[float], um_per_px: float) -> bool:
+    """Whether an edge of a pixel or voxel is not the size that a network works at.
+
+    >>> scale_differs((5.2, 4.8), 5.0), scale_differs((5.0, 5.3), 5.0)
+    (False, True)
+    """
+    return any(abs(edge / um_per_px - 1.0) > SCALE_TOLERANCE for edge in spacing_um)
+
+
 @dataclass(frozen=True)
 class Grid:
     """A raster in the world: where its pixels are.

@@ -15,9 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage, signal
 
 from tomostain.images.image import Volume
+from tomostain.images.sampling import sample_of
 
-SAMPLE_VOXELS = 2**23
-SAMPLE_PLANES = 24
 BINS = 1024
 TAIL = 1e-4
 """Share of the sample at either end that the histogram leaves out: hot pixels and the deepest of the streaks."""
@@ -66,11 +65,10 @@ class Intensities:
 
 
 def intensities(volume: Volume) -> Intensities:
-    """Histogram and peaks of a grey volume, from at most ``SAMPLE_VOXELS`` voxels of evenly spaced planes.
+    """Histogram and peaks of a grey volume, from a bounded sample of it (``sample_of``).
 
     Counts are taken as logarithms (a little metal counts beside much air), smoothed by a Gaussian of a 256th of the
-    range, and their peaks found by prominence. Planes too large for the sample are read as a band of rows across
-    the middle, so that the air on both sides is in it.
+    range, and their peaks found by prominence.
     """
     return describe(sample_of(volume), units=volume.about.get("units"))
 
@@ -95,17 +93,6 @@ def sparkline(counts: npt.NDArray[Any], *, width: int = 64) -> str:
     decades = 4 + np.log10(np.maximum(padded, 1e-9) / max(padded.max(), 1))
     marks = np.ceil(decades.clip(0, 4) * 2).astype(int)
     return "".join(" ▁▂▃▄▅▆▇█"[mark] for mark in marks)
-
-
-def sample_of(volume: Volume) -> npt.NDArray[Any]:
-    """At most ``SAMPLE_VOXELS`` voxels of evenly spaced planes, (n,); of planes too large a band across the middle."""
-    depth, rows, columns = volume.shape[:3]
-    planes = np.unique(((np.arange(SAMPLE_PLANES) + 0.5) * depth / SAMPLE_PLANES).astype(int).clip(0, depth - 1))
-    band = max(1, min(rows, SAMPLE_VOXELS // (len(planes) * columns)))
-    top = (rows - band) // 2
-    return np.concatenate(
-        [volume[int(z) : int(z) + 1, top : top + band, 0:columns].reshape(-1) for z in planes], axis=0
-    )
 
 
 def _edges(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,6 +102,25 @@ class CTRange:
         if not low < high:
             raise ValueError(f"the CT is constant ({low:g}) between its percentiles {percentiles}; nothing to learn")
         return cls(low, high, units, min(e[0] for e in extremes), max(e[1] for e in extremes))
+
+
+def out_of_range(shares: Mapping[str, float], learnt: Sequence[float], *, limit: float) -> str | None:
+    """The warning of CT values outside the learnt range, largest share first; None where all are below ``limit``."""
+    far = sorted(((share, name) for name, share in shares.items() if share > limit), reverse=True)
+    if not far:
+        return None
+    listed = ", ".join(f"{name} {share:.1%}" for share, name in far)
+    return (
+        f"CT values outside those met in training ({learnt[0]:g} to {learnt[1]:g}): {listed}. "
+        "The colours there have not been tested"
+    )
+
+
+def warn_out_of_range(shares: Mapping[str, float], learnt: Sequence[float], *, limit: float) -> None:
+    """Warn as ``out_of_range`` says."""
+    sentence = out_of_range(shares, learnt, limit=limit)
+    if sentence is not None:
+        warnings.warn(sentence, stacklevel=3)
 
 
 class RGBRange:

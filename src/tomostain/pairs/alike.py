@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tomostain.images.geometry import scale_differs
 from tomostain.images.grey_values import check_together
 from tomostain.pairs.pair import Pair, grey_values_by_specimen
-
-SCALE_TOLERANCE = 0.01
-"""Share by which the pixel sizes of pairs may differ, and a pixel's two edges."""
 
 
 def check_alike(pairs: Sequence[Pair], *, any_values: bool = False) -> None:
@@ -35,7 +33,7 @@ def check_alike(pairs: Sequence[Pair], *, any_values: bool = False) -> None:
                     "train one stainer for each"
                 )
         size = first.grid.spacing_um[0]
-        if max(abs(edge / size - 1.0) for edge in pair.grid.spacing_um) > SCALE_TOLERANCE:
+        if scale_differs(pair.grid.spacing_um, size):
             raise ValueError(
                 f"pair {pair.name} has pixels of {pair.grid.spacing_um} um, {first.name} of {size:g} um; "
                 "make the pairs at one size"

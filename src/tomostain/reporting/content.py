@@ -121,8 +121,8 @@ def volume_content(painted: Volume, ct: Volume | None, record: Mapping[str, Any]
     met = results.get("ct_min"), results.get("ct_max")
     if None not in met and (met[0] < low or met[1] > high):
         about["outside"] = (
-            f"The stained volume's CT values run from {met[0]:g} to {met[1]:g}, the learnt range is {low:g} to "
-            f"{high:g}. Colours of voxels outside it are a guess."
+            f"The stained volume's CT values run from {met[0]:g} to {met[1]:g}, those met in training from {low:g} to "
+            f"{high:g}. The colours outside have not been tested."
         )
     about["cuts"] = orthogonal_cuts(painted, ct, window=(model.ct_range.low, model.ct_range.high))
     return about

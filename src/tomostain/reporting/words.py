@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tomostain.learning.ranges import out_of_range as out_of_range_words
 from tomostain.pairs.pair import Pair
 from tomostain.reporting.errors import JUST_NOTICEABLE, ColourClass
 from tomostain.scoring.baselines import COLOUR_TABLE
@@ -209,10 +210,9 @@ def warnings(
     if summary["specimens"] < FEW_SPECIMENS:
         count = "One specimen was" if summary["specimens"] == 1 else f"{summary['specimens']} specimens were"
         found.append(f"Only {count.lower()} held out. Other specimens may do worse.")
-    far = {name: share for name, share in summary["out_of_range"].items() if share > out_of_range}
+    far = out_of_range_words(summary["out_of_range"], summary["learnt_range"], limit=out_of_range)
     if far:
-        shares = _listed([f"{share:.1%} of {name}" for name, share in sorted(far.items(), key=lambda item: -item[1])])
-        found.append(f"CT values that were never met in training make up {shares}. The colours there are a guess.")
+        found.append(f"{far}.")
     if volume and volume.get("outside"):
         found.append(str(volume["outside"]))
     overall = sum(c.share * c.errors[STAINER] for c in classes) / max(sum(c.share for c in classes), 1e-9)

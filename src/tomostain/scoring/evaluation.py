@@ -28,8 +28,8 @@ class Evaluation:
 
     scores: tuple[Score, ...]
     summary: Mapping[str, Any]
-    """What ``summarise`` says of the scores, and: ``stain``; ``out_of_range`` (share of each pair's CT values that no
-    training pixel had); ``trained_on_too`` (scored specimens that were trained on; None: not recorded); ``left_out``
+    """What ``summarise`` says of the scores, and: ``stain``; ``out_of_range`` (share of each pair's CT values outside
+    ``learnt_range``); ``trained_on_too`` (scored specimens that were trained on; None: not recorded); ``left_out``
     (pairs of training specimens); ``simulated`` (pairs of the phantom); ``lpips_net``."""
 
     @classmethod
@@ -40,6 +40,7 @@ class Evaluation:
         stain: str,
         trained_on: Sequence[str] | None,
         out_of_range: Mapping[str, float],
+        learnt_range: tuple[float, float],
         without_contrast: Mapping[str, str],
         simulated: Sequence[str],
         left_out: Sequence[str] = (),
@@ -50,6 +51,7 @@ class Evaluation:
         both = None if trained_on is None else sorted({s.specimen for s in scores} & set(trained_on))
         summary["verdict"] += _caution(both) + _origin(len(simulated), summary["pairs"])
         summary |= {"trained_on_too": both, "out_of_range": dict(out_of_range), "left_out": list(left_out)}
+        summary["learnt_range"] = list(learnt_range)
         summary |= {"simulated": list(simulated), "stain": stain, "lpips_net": lpips_net}
         return cls(tuple(scores), _finite(summary))
 

@@ -13,14 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from tomostain import runs
+from tomostain.images.geometry import scale_differs
 from tomostain.pairs.pair import Pair, load_pair
 from tomostain.scoring.baselines import Range
 from tomostain.scoring.contrast import flaw_of
 from tomostain.scoring.evaluation import PREDICTIONS, Evaluation, prediction_path
 from tomostain.scoring.scores import STAINER, Score
-
-SCALE_TOLERANCE = 0.05
-"""Share by which a pair's pixel size may differ from the one the stainer was trained on."""
 
 Method = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
 """CT (planes, y, x) in its own values -> colours (y, x, 3): the stainer, or a baseline."""
@@ -29,6 +27,10 @@ Metric = Callable[..., Tensor]
 
 class CTWindow(Range, Protocol):
     """The CT values that a stainer was trained on."""
+
+    @property
+    def learnt(self) -> tuple[float, float]:
+        """Lowest and highest CT value met in training."""
 
     def outside(self, values: npt.NDArray[Any]) -> float:
         """The share of values that no training pixel had."""
@@ -134,6 +136,7 @@ def judge(
         stain=stainer.stain,
         trained_on=training_specimens(stainer),
         out_of_range=out_of_range,
+        learnt_range=stainer.ct_range.learnt,
         without_contrast=flaws,
         simulated=simulated,
         left_out=left_out,
@@ -144,7 +147,7 @@ def judge(
 def _check_fit(pair: Pair, stainer: Judged) -> None:
     if pair.stain_name != stainer.stain:
         raise ValueError(f"pair {pair.name} is stained with {pair.stain_name}, the stainer learnt {stainer.stain}")
-    if max(abs(edge / stainer.um_per_px - 1) for edge in pair.grid.spacing_um) > SCALE_TOLERANCE:
+    if scale_differs(pair.grid.spacing_um, stainer.um_per_px):
         raise ValueError(
             f"pair {pair.name} has pixels of {pair.grid.spacing_um[0]:g} um, the stainer learnt at "
             f"{stainer.um_per_px:g} um; make the pair at that size"

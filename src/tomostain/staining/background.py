@@ -12,6 +12,7 @@ import numpy.typing as npt
 from skimage.filters import threshold_otsu
 
 from tomostain.images.image import Volume
+from tomostain.images.sampling import even_planes
 
 _SAMPLED_PLANES = 16
 _SAMPLED_PX = 2_000_000
@@ -53,12 +54,9 @@ def find_background(ct: Volume) -> Background:
     The background's value is the median of what lies below Otsu's threshold; tiles may reach half-way from there to it,
     which keeps marrow beside bone, and everything dense, out.
     """
-    depth = ct.shape[0]
-    picked = np.unique(np.linspace(0, depth - 1, min(depth, _SAMPLED_PLANES)).astype(int))
+    picked = even_planes(ct.shape[0], _SAMPLED_PLANES)
     step = max(1, int(np.sqrt(ct.shape[1] * ct.shape[2] * len(picked) / _SAMPLED_PX)))
-    sample = np.concatenate(
-        [np.asarray(ct[slice(int(z), int(z) + 1)][0, ::step, ::step], np.float32).ravel() for z in picked]
-    )
+    sample = np.concatenate([np.asarray(ct[z : z + 1][0, ::step, ::step], np.float32).ravel() for z in picked])
     low, high = np.percentile(sample, (0.1, 99.9))
     if not low < high:
         return Background(float(low), float(low))

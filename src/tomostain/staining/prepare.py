@@ -17,6 +17,7 @@ from tomostain.inference.selftest import Sample, Trial, choose_backend
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.background import Background, find_background
 from tomostain.staining.blocks import Cut, Plan, plan_blocks
+from tomostain.staining.cluster import processes_of, workers_of
 from tomostain.staining.memory import GIB, Memory, available_bytes, fit_plan
 from tomostain.staining.samples import calibration_of, sample_of
 
@@ -29,10 +30,10 @@ class Options:
     tile_px: tuple[int, int] | None = None
     memory_gib: float = 2.0
     skip_background: bool = False
-    workers: int = 1
-    """Processes of this machine that each do blocks by themselves."""
-    processes: int = 1
-    """Processes of this machine that share the memory: the same, and the client of a cluster."""
+    resume: bool = False
+    cluster: str | None = None
+    trust: bool = False
+    """Whether workers may import a network of another package."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def settle(model: Stainer, ct: Volume, cut: Cut, options: Options) -> Settings:
             tile_px=options.tile_px,
             one_shape=_has_one_shape(backend, model),
             batch=backend.batch,
-            predictors=options.workers * (torch.cuda.device_count() if model.device.type == "cuda" else 1),
-            processes=options.processes,
+            predictors=workers_of(options.cluster) * (torch.cuda.device_count() if model.device.type == "cuda" else 1),
+            processes=processes_of(options.cluster),
             advise=advise,
         )
 

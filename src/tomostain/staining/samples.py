@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tomostain.images.image import Volume
+from tomostain.images.sampling import even_planes
 from tomostain.images.tiling import Tile
 from tomostain.inference.predictor import Tiles
 from tomostain.inference.selftest import Sample
@@ -43,8 +44,8 @@ def take_tiles(ct: Volume, plan: Plan, count: int) -> Tiles:
     tiles = [tile for tile in tiles if _shape(tile) == shape]
     depth = plan.cut.shape[plan.cut.axis]
     found = []
-    for index in np.unique(np.linspace(0, depth - 1, 2 * count + 1)[1::2].astype(int)):
-        planes = plan.ct_planes(int(index))
+    for index in even_planes(depth, count):
+        planes = plan.ct_planes(index)
         window = [slice(None)] * 3
         window[plan.cut.axis] = slice(min(planes), max(planes) + 1)
         slab = np.moveaxis(np.asarray(ct[tuple(window)], np.float32), plan.cut.axis, 0)

@@ -51,7 +51,7 @@ def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe())
 
     OUT's ending chooses the format: .ome.zarr, .tif (ImageJ), .ome.tif, no ending (a folder of TIFF slices), .h5,
     .nrrd, .mha, .nii, .nii.gz, .npy, .raw; a slide becomes a pyramidal .tif or .ome.tif. What the format cannot keep is
-    told. OUT appears when it is whole.
+    reported. OUT appears when it is whole.
 
     Parameters
     ----------

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +13,7 @@ from cyclopts import Parameter
 from tomostain import runs
 from tomostain._imports import pick
 from tomostain._settings import SHARE, check_numbers
+from tomostain.learning.ranges import warn_out_of_range
 from tomostain.learning.stainer import Stainer
 from tomostain.pairs.pair import grey_values_by_specimen, load_pair, pairs_in
 from tomostain.scoring.baselines import load_baselines
@@ -104,9 +103,10 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
         )
         evaluation.save(out)
         made.results |= {key: evaluation.summary[key] for key in ("verdict", "pairs", "specimens", "simulated")}
-    _warn_out_of_range(evaluation.summary["out_of_range"], recipe.out_of_range)
+    summary = evaluation.summary
+    warn_out_of_range(summary["out_of_range"], summary["learnt_range"], limit=recipe.out_of_range)
     if recipe.json:
-        print(json.dumps(evaluation.summary, indent=1))
+        print(json.dumps(summary, indent=1))
     else:
         runs.say(evaluation.describe())
     return out
@@ -117,14 +117,3 @@ def _metric(name: str, recipe: EvaluateRecipe) -> Metric:
     if metric is lpips:
         return functools.partial(lpips, metric=Lpips.load(recipe.lpips_net, recipe.lpips_folder))
     return metric
-
-
-def _warn_out_of_range(beyond: Mapping[str, float], limit: float) -> None:
-    far = {name: share for name, share in beyond.items() if share > limit}
-    if far:
-        worst = max(far, key=lambda name: far[name])
-        warnings.warn(
-            f"{len(far)} of {len(beyond)} pairs have CT values that no training pixel had (most: {worst}, "
-            f"{far[worst]:.1%} of its pixels); do not believe the colours there",
-            stacklevel=3,
-        )

@@ -167,7 +167,10 @@ def read_recipe(path: Path) -> Look:
 
 
 def strict_recipe(path: Path) -> Look:
-    return {key.replace("-", "_"): value for key, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    """Every value as its text, as if it was typed; those that YAML takes for nothing are left out."""
+    text = path.read_text(encoding="utf-8")
+    typed, meant = yaml.load(text, yaml.BaseLoader), yaml.safe_load(text)
+    return {key.replace("-", "_"): value for key, value in typed.items() if meant[yaml.safe_load(key)] is not None}
 
 
 def yaml_bomb(t: Target) -> None:

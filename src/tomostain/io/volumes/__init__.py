@@ -76,7 +76,7 @@ def read_volume(
         Voxel size (z, y, x) in um where the file states none; overrides the file.
     shape, dtype, offset
         Of raw values: voxels (z, y, x), type (``uint16``, big-endian ``uint16be``), bytes before the first value. A
-        file of unknown ending is read as raw values where shape and dtype are given.
+        file of unknown ending is read as raw values where shape and dtype are passed.
     fill
         Value that takes the place of NaN and infinite values.
 

@@ -168,21 +168,21 @@ def check_writable(out: Path, volume: Volume, kind: str) -> Target:
 
 def lost(volume: Volume, kind: str) -> list[str]:
     """What of a volume does not come back from a format, in words."""
-    keeps, told = FORMATS[kind].keeps, []
+    keeps, losses = FORMATS[kind].keeps, []
     if kind == "ome-tiff-planes" or (kind == "tiff-stack" and not tiff.stack_keeps_z(np.dtype(volume.dtype))):
-        told.append(f"the distance of the planes, {volume.grid.spacing_um[0]:g} um")
+        losses.append(f"the distance of the planes, {volume.grid.spacing_um[0]:g} um")
     elif "spacing" not in keeps:
-        told.append(f"the voxel size {_text(volume.grid.spacing_um)} um (z y x)")
+        losses.append(f"the voxel size {_text(volume.grid.spacing_um)} um (z y x)")
     if "origin" not in keeps and any(volume.grid.origin_um):
-        told.append(f"the origin {_text(volume.grid.origin_um)} um (z y x)")
+        losses.append(f"the origin {_text(volume.grid.origin_um)} um (z y x)")
     if "stain" not in keeps and volume.stain:
-        told.append(f"the stain's name, {volume.stain}")
+        losses.append(f"the stain's name, {volume.stain}")
     units = volume.about.get("units")
     if "units" not in keeps and units:
-        told.append(f"the unit of the values, {units}")
+        losses.append(f"the unit of the values, {units}")
     if "simulated" not in keeps and volume.simulated:
-        told.append(f"that it is simulated ({volume.simulated})")
-    return told
+        losses.append(f"that it is simulated ({volume.simulated})")
+    return losses
 
 
 def windows(target: Target, slab: tuple[int, int, int]) -> Iterator[Window]:

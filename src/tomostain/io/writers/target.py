@@ -1,4 +1,4 @@
-"""What a writer is told, and what it hands out."""
+"""What is to be written, and the sink that takes it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,59 @@
+"""Does a volume suit a stainer: its voxel size and its grey values."""
+
+from __future__ import annotations
+
+from tomostain import runs
+from tomostain.images.geometry import scale_differs
+from tomostain.images.grey_values import GreyValues
+from tomostain.images.image import Volume
+from tomostain.images.sampling import sample_of
+from tomostain.learning.ranges import warn_out_of_range
+from tomostain.learning.stainer import Stainer
+from tomostain.staining.blocks import Axis
+
+_WORTH_SAYING = 0.01
+"""Share of voxels outside the training's grey values from which a warning is given."""
+
+
+def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
+    """Compare the pixels of the planes that are stained with those of the training; warn of planes farther apart.
+
+    Raises
+    ------
+    ValueError
+        They differ by more than ``images.geometry.SCALE_TOLERANCE``.
+    """
+    through = "zyx".index(axis)
+    apart = ct.grid.spacing_um[through]
+    in_plane = [edge for i, edge in enumerate(ct.grid.spacing_um) if i != through]
+    if scale_differs(in_plane, model.um_per_px):
+        raise ValueError(
+            f"the planes of {ct.name} across {axis} have pixels of {in_plane[0]:g} x {in_plane[1]:g} um, "
+            f"the stainer was trained on {model.um_per_px:g} um; resample the volume, or pass "
+            "--any-scale to accept colours that have not been tested"
+        )
+    if not scale_differs([apart], model.um_per_px):
+        return
+    if model.planes > 1:
+        raise ValueError(
+            f"the planes of {ct.name} lie {apart:g} um apart along {axis}, and the stainer sees {model.planes} planes "
+            f"{model.um_per_px:g} um apart at once; resample the volume, or pass --any-scale to accept colours that "
+            "have not been tested"
+        )
+    runs.say(
+        f"{ct.name}: planes are {apart:g} um apart along {axis}, their pixels {in_plane[0]:g} x {in_plane[1]:g} um; "
+        "each plane is stained by itself"
+    )
+
+
+def check_values(model: Stainer, ct: Volume, *, any_values: bool = False) -> None:
+    """Compare grey values with those of the training; warn where a share of them is outside.
+
+    Raises
+    ------
+    ValueError
+        They are other ones: other units, a window, inverted (``any_values``: a warning).
+    """
+    values = sample_of(ct)
+    model.check_values(GreyValues.of(values), ct.name, any_values=any_values)
+    warn_out_of_range({ct.name: model.ct_range.outside(values)}, model.ct_range.learnt, limit=_WORTH_SAYING)
