@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tomostain.images.geometry import scale_differs
 from tomostain.images.grey_values import check_together
+from tomostain.images.grid import scale_differs
 from tomostain.pairs.pair import Pair, grey_values_by_specimen
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tomostain import runs
-from tomostain.images.geometry import scale_differs
+from tomostain.images.grid import scale_differs
 from tomostain.pairs.pair import Pair, load_pair
 from tomostain.scoring.baselines import Range
 from tomostain.scoring.contrast import flaw_of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tomostain import runs
-from tomostain.images.geometry import scale_differs
 from tomostain.images.grey_values import GreyValues
+from tomostain.images.grid import scale_differs
 from tomostain.images.image import Volume
 from tomostain.images.sampling import sample_of
 from tomostain.learning.ranges import warn_out_of_range
@@ -21,7 +21,7 @@ def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
     Raises
     ------
     ValueError
-        They differ by more than ``images.geometry.SCALE_TOLERANCE``.
+        They differ by more than ``images.grid.SCALE_TOLERANCE``.
     """
     through = "zyx".index(axis)
     apart = ct.grid.spacing_um[through]
