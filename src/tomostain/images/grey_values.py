@@ -38,6 +38,7 @@ _USUAL = 0.3
 """Share of the tallest peak from which on a value counts as usual."""
 _LEAST_SHARE, _MOST_IMPLANT = 0.02, 0.6
 _ONE_PEAK, _HELD = 0.7, 0.5
+_BELL = (2.5, 3.5)
 _FEWEST = 200_000
 
 
@@ -121,7 +122,9 @@ class GreyValues:
         """
         sums, count = np.cumsum(self.points - self.points.mean()), np.arange(1, _POINTS + 1)
         between = sums[:-1] ** 2 / (count[:-1] * (_POINTS - count[:-1]))
-        return bool(between.max() < _ONE_PEAK * self.points.var())
+        outer, inner = np.ptp(np.quantile(self.points, [0.025, 0.975])), np.ptp(np.quantile(self.points, [0.25, 0.75]))
+        bell = _BELL[0] * inner < outer < _BELL[1] * inner  # 2.9 for a Gaussian peak, less for several
+        return bool(bell and between.max() < _ONE_PEAK * self.points.var())
 
     def holds(self, other: GreyValues) -> bool:
         """Whether another is one material that is usual here, so that nothing speaks for other units."""
