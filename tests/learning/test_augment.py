@@ -100,3 +100,8 @@ def test_coded_inverts_linear_light():
 def test_impossible_strengths_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Augment(**wrong)
+
+
+def test_a_factor_of_scale_below_one_is_refused():
+    with pytest.raises(ValueError, match="scale must be at least 1"):
+        Augment(scale=0.5)

@@ -40,7 +40,7 @@ def test_implant_slice_keeps_its_16_bits(ct):
 
 def test_jaw_plane_is_a_volume_of_one_plane_whose_voxel_is_asked_for(shared):
     path = shared / "data" / "pair" / "rat_jaw" / "ct.mha"
-    with pytest.raises(ValueError, match=r"ct\.mha has no voxel size; pass --spacing-um z y x"):
+    with pytest.raises(ValueError, match=r"ct\.mha states voxels of 1 x 1 x 1 mm.*pass --spacing-um z y x"):
         read_volume(path)
     volume = read_volume(path, spacing_um=(10.2, 10.2, 10.2))
     assert volume.shape == (1, 700, 851)

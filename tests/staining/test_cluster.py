@@ -137,7 +137,7 @@ def test_a_fault_on_a_worker_is_reported_and_what_was_done_is_kept(job):
     job, run = job
     values = job.work.ct.array
     values[65, 70, 100] = np.inf
-    with pytest.raises(ValueError, match=r"NaN or infinite values near voxel \(65, 70, 100\).*--resume"):
+    with pytest.raises(ValueError, match=r"NaN or infinite values near voxel \(65, 70, 100\).*--fill"):
         stain_on_cluster(replace(job), run, "local:1")
     assert run.journal.entries
 

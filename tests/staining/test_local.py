@@ -57,7 +57,7 @@ def test_the_pyramid_is_halved_level_by_level(stain_run, values):
 
 def test_nan_deep_in_a_volume_names_its_place(stain_run, values):
     values[5, 3, 7] = np.nan
-    with pytest.raises(ValueError, match=r"ct\.h5 has NaN or infinite values near voxel \(5, 3, 7\).*--resume"):
+    with pytest.raises(ValueError, match=r"ct\.h5 has NaN or infinite values near voxel \(5, 3, 7\).*--fill"):
         stain_run(values)
 
 

@@ -192,7 +192,6 @@ def test_pairs_that_do_not_belong_together_are_refused_before_any_work(folder, t
         ({"net": "resnt"}, "did you mean 'resnet'"),
         ({"weights": ("pared=3",)}, "did you mean 'paired'"),
         ({"patch_px": 34}, "multiple of the network's stride 4"),
-        ({"scale": 0.5}, "scale must be at least 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_any_work(folder, tmp_path, changes, message):
