@@ -134,7 +134,7 @@ def explanation(summary: Summary) -> str:
     count, pairs = summary["specimens"], summary["pairs"]
     text = "The colour table gives each CT grey value the one colour that fits best. It knows nothing of shape. "
     if count == 1:
-        return text + f"The {pairs} section{'s' * (pairs != 1)} shown here belong to one specimen."
+        return text + f"The {pairs} section{'s' * (pairs != 1)} shown here come{'s' * (pairs == 1)} from one specimen."
     return (
         text + "A difference counts only where its 95 % interval over specimens excludes zero "
         f"(Student's t of paired differences, {count} specimens, {pairs} sections)."
