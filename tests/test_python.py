@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import tomostain
+from tomostain import runs
 from tomostain._keywords import with_keywords
 from tomostain.images.geometry import Grid, Placement
 from tomostain.images.image import Slide, Volume
+from tomostain.io.ome_zarr import create_volume
 from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
@@ -118,3 +120,19 @@ def test_objects_say_briefly_what_they_are():
 def test_nothing_about_a_call_is_kept_for_the_next(tmp_path):
     assert step("a", planes=3).planes == 3
     assert step("a").planes == 1
+
+
+def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, rng, capsys):
+    page = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = page.partition("```python\n")[2].partition("```")[0]
+    values = (2.0 * rng.random((3, 40, 50))).astype(np.float32)
+    with create_volume(tmp_path / "ct.ome.zarr", Grid(values.shape, (5, 5, 5)), dtype=np.float32) as writer:
+        writer[0:3, 0:40, 0:50] = values
+    spec = NetSpec("resnet", {"width": 8, "depth": 1})
+    model = Stainer(build_generator(spec, 1, 3).eval(), spec, CTRange(0.0, 2.0, "1/cm"), "toluidine blue", 5.0)
+    with runs.output(tmp_path / "stainer", "train"):
+        model.save(tmp_path / "stainer")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(lines, "README.md", "exec"), {})
+    assert "(3, 40, 50) (5.0, 5.0, 5.0)" in capsys.readouterr().out
+    assert tomostain.read_volume("stained.ome.zarr")[:].shape == (3, 40, 50, 3)

@@ -39,3 +39,17 @@ def test_the_page_on_architecture_lists_every_folder_of_the_package():
     listed = set(re.findall(r"`([a-z_]+)/`", page.partition("## Rules")[0]))
     folders = {p.name for p in (ROOT / "src" / "tomostain").iterdir() if p.is_dir() and p.name[0] not in "._"}
     assert folders <= listed
+
+
+def sentences(page):
+    text = re.sub(r"```.*?```", " ", page, flags=re.DOTALL)
+    text = re.sub(r"^ {4,}.*$|^[|#].*$|`[^`\n]*`|\]\([^)]*\)", " ", text, flags=re.MULTILINE)
+    text = re.sub(r"\n\s*(?=\n|[-*] |\d\. )", " . ", text)
+    return [" ".join(sentence.split()) for sentence in re.split(r"[.:;?!·](?=\s)", text)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/getting_started.md"])
+def test_no_sentence_is_longer_than_25_words(name):
+    found = sentences((ROOT / name).read_text())
+    assert len(found) > 15
+    assert [sentence for sentence in found if len(sentence.split()) > 25] == []
