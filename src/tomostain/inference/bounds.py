@@ -28,10 +28,10 @@ _FAST_ALGORITHMS = 10.0
 """How much more rounding fast convolutions (Winograd's, as libraries may use) have than plain sums."""
 
 
-def bound_of(relative_error: float, *, layers: int = LAYERS) -> Bound:
+def bound_of(relative_error: float, *, layers: int = LAYERS, largest: float = _LARGEST) -> Bound:
     """The bound for an arithmetic whose values have this root mean square relative rounding error."""
     deviation = 127.5 * _TANH_GAIN * math.sqrt(2 * layers) * relative_error
-    return Bound(math.sqrt(2 / math.pi) * deviation, math.ceil(_LARGEST * deviation))
+    return Bound(math.sqrt(2 / math.pi) * deviation, math.ceil(largest * deviation))
 
 
 _OF_ROUNDOFF = 0.425
@@ -45,6 +45,9 @@ BF16 = bound_of(_OF_ROUNDOFF * 2.0**-8)
 """8 bits; sums are kept in fp32."""
 
 _PEAK, _WEIGHT_PEAK = 6.0, 3.5
-INT8 = bound_of(math.hypot(2 * _PEAK / 255, 2 * _WEIGHT_PEAK / 127) / math.sqrt(12) / math.sqrt(2))
+_LONG_TAIL = math.log(1e6) / math.sqrt(2)
+"""Standard deviations that one of a million values of a Laplace distribution exceeds: inputs beyond the calibrated ones
+are clipped, so the errors of 8-bit integers have longer tails than a normal distribution."""
+INT8 = bound_of(math.hypot(2 * _PEAK / 255, 2 * _WEIGHT_PEAK / 127) / math.sqrt(12) / math.sqrt(2), largest=_LONG_TAIL)
 """255 steps over a layer's inputs, whose largest value is about 6 times their root mean square, and 127 over its
 weights, whose largest is about 3.5 times theirs (7 bits: on processors without VNNI, 8 would overflow)."""
