@@ -21,33 +21,18 @@ def say(text: str) -> None:
 
 def progress(items: Iterable[Item], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterator[Item]:
     """Pass items on and show on stderr how far it is and how long it will take; one line in ten seconds in a log."""
-    live = sys.stderr.isatty()
-    yield from tqdm(
-        items,
-        total=total,
-        desc=desc,
-        unit=unit,
-        file=sys.stderr,
-        mininterval=0.2 if live else 10.0,
-        dynamic_ncols=live,
-        disable=_is_quiet(),
-    )
+    yield from _bar(items, total=total, desc=desc, unit=unit)
 
 
 def progress_bar(*, total: int, initial: int = 0, desc: str = "", unit: str = "it") -> tqdm[Any]:
     """A bar as ``progress`` shows it, to be moved by hand (``update``) and closed; ``initial`` was done before."""
+    return _bar(None, total=total, initial=initial, desc=desc, unit=unit, unit_scale=True)
+
+
+def _bar(items: Any, **settings: Any) -> tqdm[Any]:
     live = sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        initial=initial,
-        desc=desc,
-        unit=unit,
-        unit_scale=True,
-        file=sys.stderr,
-        mininterval=0.2 if live else 10.0,
-        dynamic_ncols=live,
-        disable=_is_quiet(),
-    )
+    interval = 0.2 if live else 10.0
+    return tqdm(items, file=sys.stderr, mininterval=interval, dynamic_ncols=live, disable=_is_quiet(), **settings)
 
 
 @contextmanager
