@@ -256,9 +256,11 @@ def killed(desk: Path, steps: dict[str, dict[str, list[list[str]]]], kills: int)
                 again = [*words, "--resume"] if step in ("train", "stain") else words
                 codes = [wait(start(again, folder / "log"))]
                 fine = codes[0] == 0 or "exists" in (folder / "log").read_text()
-                if not fine or not same(content(folder / name), expected, step):
+                found = content(folder / name)
+                if not fine or not same(found, expected, step):
                     faults += 1
-                    print(f"FAULT {step} killed: {codes} in {folder}", flush=True)
+                    other = sorted(file for file in found | expected if found.get(file) != expected.get(file))
+                    print(f"FAULT {step} killed: exit {codes}, {', '.join(other)} differ in {folder}", flush=True)
                 else:
                     shutil.rmtree(folder)
             print(f"{step:13} killed {before} of {kills} times before its end", flush=True)

@@ -324,3 +324,14 @@ def test_a_choice_inside_a_file_is_split_off_and_the_file_is_what_is_hashed(tmp_
     assert runs.fingerprint(f"{tmp_path}/scan.h5::/entry") == runs.fingerprint(tmp_path / "scan.h5")
     (tmp_path / "odd::name.raw").write_bytes(b"")
     assert runs.split_inside(tmp_path / "odd::name.raw") == (tmp_path / "odd::name.raw", "")
+
+
+def test_a_text_whose_writing_was_killed_leaves_nothing_once_it_is_written(tmp_path):
+    code = "import os, sys; from tomostain import runs; os.fsync = lambda _: os._exit(9); "
+    code += "runs.write_text_atomically(sys.argv[1], 'half')"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.json")], check=False)
+    assert killed.returncode == 9
+    assert len(list(tmp_path.iterdir())) == 1
+    runs.write_text_atomically(tmp_path / "a.json", "whole")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "whole"

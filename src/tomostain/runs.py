@@ -239,12 +239,10 @@ def fingerprint(path: Path | str, *, whole_below: int = 64 * 2**20) -> str:
 def write_text_atomically(path: Path, text: str) -> Path:
     """Write ``text`` beside ``path`` and rename it there: a reader sees the old file or the whole new one."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with whole(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
     return path
 
 

@@ -20,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomostain.runs import whole
+
 Net = Literal["alex", "squeeze"]
 
 SMALLEST_PX = 32
@@ -230,9 +232,8 @@ def assemble(backbone_state: Path, heads_state: Path, out: Path, *, net: Net = "
             raise ValueError(f"{source} has no {key} of shape {tuple(like.shape)}: not the file for LPIPS with {net}")
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    save_file({key: found[key].float().contiguous() for key in wanted}, part)
-    part.replace(out)
+    with whole(out) as part:
+        save_file({key: found[key].float().contiguous() for key in wanted}, part)
     return out
 
 
