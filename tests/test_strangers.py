@@ -60,8 +60,8 @@ def test_one_file_outside_the_package_is_trained_evaluated_and_stained_with(lab)
         net_args=("width=6", "gain=2.0"),
         weights=("strangers_own:blue=3",),
         hold_out=("S2",),
-        critic_width=4,
-        critic_depth=1,
+        discriminator_width=4,
+        discriminator_depth=1,
         patch_px=32,
         steps=4,
     )

@@ -34,7 +34,15 @@ from tomostain.steps.stain import StainRecipe, stain
 from tomostain.steps.train import train
 
 TINY = TrainRecipe(
-    width=4, depth=1, critic_width=4, critic_depth=1, patch_px=32, steps=2, log_every=1, workers=1, hold_out=("S2",)
+    width=4,
+    depth=1,
+    discriminator_width=4,
+    discriminator_depth=1,
+    patch_px=32,
+    steps=2,
+    log_every=1,
+    workers=1,
+    hold_out=("S2",),
 )
 RESUMED = StainRecipe(resume=True)
 SCORED = EvaluateRecipe(metrics=("ssim", "psnr"))

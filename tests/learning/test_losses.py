@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tomostain.learning.losses import LOSSES, WAY_BACK, Translation, critic_loss, structure, weighted_mean
+from tomostain.learning.losses import LOSSES, WAY_BACK, Translation, discriminator_loss, structure, weighted_mean
 from tomostain.learning.methods import METHODS
 from tomostain.learning.patches import Patch
 
@@ -23,10 +23,10 @@ def patch(seed=0, *, masked=True, size=32):
 def networks(seed=0):
     torch.manual_seed(seed)
     return {
-        "painter": nn.Conv2d(1, 3, 3, padding=1),
-        "unpainter": nn.Conv2d(3, 1, 3, padding=1),
-        "stain_critic": nn.Conv2d(3, 1, 4, 2),
-        "ct_critic": nn.Conv2d(1, 1, 4, 2),
+        "stain_generator": nn.Conv2d(1, 3, 3, padding=1),
+        "ct_generator": nn.Conv2d(3, 1, 3, padding=1),
+        "stain_discriminator": nn.Conv2d(3, 1, 4, 2),
+        "ct_discriminator": nn.Conv2d(1, 1, 4, 2),
     }
 
 
@@ -36,7 +36,7 @@ def translation(here, nets=None, there=None, **more):
 
 def fixed(painted):
     """A translation whose painted stain is given."""
-    return lambda here: Translation(here, here, painter=lambda ct: painted)
+    return lambda here: Translation(here, here, stain_generator=lambda ct: painted)
 
 
 def gradients(loss, here, nets):
@@ -79,7 +79,7 @@ class Shown:
         self.ct, self.stain, self.weight, self.central_ct = here.ct, here.stain, here.weight, ct
 
 
-def test_the_critics_never_see_what_is_masked():
+def test_the_discriminators_never_see_what_is_masked():
     here, nets = patch(), networks()
     t = translation(here, nets)
     for image in (t.shown_stain, t.shown_fake_stain, t.shown_ct, t.shown_fake_ct):
@@ -108,7 +108,10 @@ def test_squared_is_the_weighted_mean_square():
 
 def test_losses_of_ct_and_cycles_are_mean_differences_from_what_they_began_with():
     here = patch()
-    nets = networks() | {"painter": lambda image: here.stain + 0.25, "unpainter": lambda image: here.ct - 0.5}
+    nets = networks() | {
+        "stain_generator": lambda image: here.stain + 0.25,
+        "ct_generator": lambda image: here.ct - 0.5,
+    }
     t = translation(here, nets)
     assert LOSSES["paired_ct"](t).item() == pytest.approx(0.5, abs=1e-6)
     assert LOSSES["cycle"](t).item() == pytest.approx(0.5, abs=1e-6)
@@ -121,8 +124,8 @@ def test_what_is_painted_where_the_target_is_masked_changes_no_loss(name):
     here = patch()
     off = 3.0 * (here.weight == 0)
     # the texture of a pixel is that of its 9 x 9 window, which leaves masked pixels out
-    clean = {"painter": lambda image: 0.5 * here.stain, "unpainter": lambda image: 0.5 * here.ct}
-    dirty = {"painter": lambda image: 0.5 * here.stain + off, "unpainter": lambda image: 0.5 * here.ct + off}
+    clean = {"stain_generator": lambda image: 0.5 * here.stain, "ct_generator": lambda image: 0.5 * here.ct}
+    dirty = {"stain_generator": lambda image: 0.5 * here.stain + off, "ct_generator": lambda image: 0.5 * here.ct + off}
     values = [LOSSES[name](translation(here, networks() | nets)).item() for nets in (clean, dirty)]
     assert values[0] > 0.01
     assert values[1] == pytest.approx(values[0], rel=1e-6)
@@ -149,7 +152,7 @@ def steps_ct(noise=0.0, size=64):
 
 def on_ct(ct, painted):
     return Translation(
-        *[Patch(ct, torch.zeros(1, 3, *ct.shape[2:]), torch.ones_like(ct))] * 2, painter=lambda _: painted
+        *[Patch(ct, torch.zeros(1, 3, *ct.shape[2:]), torch.ones_like(ct))] * 2, stain_generator=lambda _: painted
     )
 
 
@@ -190,14 +193,14 @@ def test_texture_ignores_a_smooth_error_and_asks_for_grain():
 
 def test_least_squares_verdicts():
     ones, zeros = torch.ones(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
-    assert critic_loss(ones, zeros).item() == 0.0
-    assert critic_loss(zeros, ones).item() == 1.0
+    assert discriminator_loss(ones, zeros).item() == 0.0
+    assert discriminator_loss(zeros, ones).item() == 1.0
     here = patch()
-    t = translation(here, {**networks(), "stain_critic": lambda image: image.mean() * 0 + 0.25 * ones})
+    t = translation(here, {**networks(), "stain_discriminator": lambda image: image.mean() * 0 + 0.25 * ones})
     assert LOSSES["adversarial"](t).item() == pytest.approx(0.5625)
 
 
-def test_a_conditional_critic_is_shown_the_ct_too():
+def test_a_conditional_discriminator_is_shown_the_ct_too():
     here = patch()
     t = translation(here, conditional=True)
     assert torch.equal(t.shown_stain[:, :1], here.ct)
@@ -210,16 +213,16 @@ def test_only_what_a_loss_asks_for_is_computed():
     counted = {n: (lambda image, n=n: calls.append(n) or nets[n](image)) for n in nets}
     t = translation(here, counted)
     LOSSES["paired"](t), LOSSES["greyscale"](t), LOSSES["adversarial"](t)
-    assert calls == ["painter", "stain_critic"]
+    assert calls == ["stain_generator", "stain_discriminator"]
     assert "cycle" in WAY_BACK
 
 
 def test_a_loss_without_its_network_says_so():
     here = patch()
-    one_way = Translation(here, here, painter=networks()["painter"])
+    one_way = Translation(here, here, stain_generator=networks()["stain_generator"])
     with pytest.raises(ValueError, match="way back"):
         LOSSES["cycle"](one_way)
-    with pytest.raises(ValueError, match="needs a stain critic"):
+    with pytest.raises(ValueError, match="needs a stain discriminator"):
         LOSSES["adversarial"](one_way)
 
 

@@ -34,7 +34,7 @@ def shipped(monkeypatch):
 
 def test_the_instance_baseline_is_the_classical_cyclegan(shipped):
     recipe = shipped("instance_baseline")
-    net = build_generator(recipe.generator(), 1, 3)
+    net = build_generator(recipe.generator_spec(), 1, 3)
     assert isinstance(net, ResNet)
     assert not net.skips
     assert len(net.blocks) == 9
@@ -53,25 +53,27 @@ def test_the_instance_baseline_is_the_classical_cyclegan(shipped):
 @pytest.mark.parametrize("name", ["laptop", "full"])
 def test_the_other_recipes_are_the_paired_cyclegan(name, shipped):
     recipe = shipped(name)
-    assert isinstance(build_generator(dataclasses.replace(recipe, width=4).generator(), 1, 3), Toned)
+    assert isinstance(build_generator(dataclasses.replace(recipe, width=4).generator_spec(), 1, 3), Toned)
     assert recipe.steps == {"laptop": 10_000, "full": 100_000}[name]
 
 
 @pytest.mark.parametrize(("method", "toned"), [("pix2pix", False), ("cyclegan", False), ("paired_cyclegan", True)])
 def test_only_the_paired_cyclegan_begins_at_the_colour_table_unless_asked(method, toned):
-    assert TrainRecipe(method=method).generator().args["tone"] is toned
-    assert TrainRecipe(method="pix2pix", tone=True).generator().args["tone"] is True
-    assert TrainRecipe(method="paired_cyclegan", tone=False).generator().args["tone"] is False
+    assert TrainRecipe(method=method).generator_spec().args["tone"] is toned
+    assert TrainRecipe(method="pix2pix", tone=True).generator_spec().args["tone"] is True
+    assert TrainRecipe(method="paired_cyclegan", tone=False).generator_spec().args["tone"] is False
     with pytest.raises(ValueError, match="tone needs the pairs, which cyclegan does not use"):
-        TrainRecipe(method="cyclegan", tone=True).generator()
+        TrainRecipe(method="cyclegan", tone=True).generator_spec()
 
 
 def test_arguments_of_a_network_are_read_as_yaml_reads_them():
     words = ("width=8", "skips=false", "gain=0.5", "kind=soft", "none=null")
-    spec = TrainRecipe(net="my.nets:Mine", net_args=words).generator()
+    spec = TrainRecipe(net="my.nets:Mine", net_args=words).generator_spec()
     assert spec.args == {"width": 8, "skips": False, "gain": 0.5, "kind": "soft", "none": None}
-    assert TrainRecipe(net_args=("skips=false",)).generator().args["skips"] is False
-    assert TrainRecipe(critic="my.nets:Mine", critic_args=("width=8",)).discriminator().args == {"width": 8}
+    assert TrainRecipe(net_args=("skips=false",)).generator_spec().args["skips"] is False
+    assert TrainRecipe(discriminator="my.nets:Mine", discriminator_args=("width=8",)).discriminator_spec().args == {
+        "width": 8
+    }
 
 
 @pytest.mark.parametrize(
@@ -79,4 +81,4 @@ def test_arguments_of_a_network_are_read_as_yaml_reads_them():
 )
 def test_an_argument_that_is_not_name_and_value_is_refused(word):
     with pytest.raises(ValueError, match="in net_args is not name=value"):
-        TrainRecipe(net_args=(word,)).generator()
+        TrainRecipe(net_args=(word,)).generator_spec()

@@ -14,7 +14,7 @@ from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
 from tomostain.learning.training import fit
 
-SMALL = {"width": 8, "critic_width": 8, "critic_depth": 1, "patch_px": 32, "workers": 1, "log_every": 4}
+SMALL = {"width": 8, "discriminator_width": 8, "discriminator_depth": 1, "patch_px": 32, "workers": 1, "log_every": 4}
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,15 @@ from tomostain.scoring.baselines import fit_baselines
 from tomostain.scoring.metrics import psnr
 
 TINY = TrainRecipe(
-    width=8, depth=1, critic_width=8, critic_depth=1, patch_px=32, steps=24, pool=3, log_every=4, cycle_every=2
+    width=8,
+    depth=1,
+    discriminator_width=8,
+    discriminator_depth=1,
+    patch_px=32,
+    steps=24,
+    pool=3,
+    log_every=4,
+    cycle_every=2,
 )
 
 
@@ -84,7 +92,8 @@ from tomostain.learning.training import fit
 
 pairs = [synthetic_pair(seed, specimen=f"S{seed // 2:02d}") for seed in range(6)]
 recipe = TrainRecipe(
-    width=8, depth=1, critic_width=8, critic_depth=1, patch_px=32, steps=24, pool=3, log_every=4, cycle_every=2,
+    width=8, depth=1, discriminator_width=8, discriminator_depth=1,
+    patch_px=32, steps=24, pool=3, log_every=4, cycle_every=2,
     checkpoint_every=2, resume=sys.argv[3] == "resume",
 )
 fit(pairs[:4], Path(sys.argv[2]), recipe, held=pairs[4:])
@@ -157,7 +166,7 @@ def test_the_curves_tell_every_loss_and_the_scores_on_held_out_specimens(undistu
         "cycle_stain",
         "greyscale",
         "structure",
-        "stain_critic",
+        "stain_discriminator",
     ):
         assert all(np.isfinite(float(row[name])) for row in rows)
     assert float(rows[-1]["paired_ct"]) < float(rows[0]["paired_ct"])
@@ -182,8 +191,10 @@ def test_every_method_trains_and_moves_its_networks(pairs, tmp_path, method):
     stainer = fit(pairs[:4], tmp_path, recipe, watch=lambda step, values: seen.append(values))
     assert stainer.history["method"] == method
     before, after = (load_file(path / "state.safetensors") for path in checkpoints(tmp_path / FOLDER))
-    networks = {name.split(".")[0] for name in after} - {"generators", "critics", "averaged"}
-    expected = {"painter", "stain_critic"} | (set() if method == "pix2pix" else {"unpainter", "ct_critic"})
+    networks = {name.split(".")[0] for name in after} - {"generators", "discriminators", "averaged"}
+    expected = {"stain_generator", "stain_discriminator"} | (
+        set() if method == "pix2pix" else {"ct_generator", "ct_discriminator"}
+    )
     assert networks == expected
     for network in networks:
         assert any(not torch.equal(before[k], after[k]) for k in after if k.startswith(f"{network}."))
@@ -242,8 +253,8 @@ def test_the_paired_cyclegan_beats_the_colour_table_where_colour_needs_context(m
     stainer = fit(learnt, tmp_path, recipe)
     table = fit_baselines(learnt, stainer.ct_range)["colour table"]
 
-    def score(painter):
-        images = [torch.from_numpy(np.stack([painter(p.ct), p.stain])).permute(0, 3, 1, 2) for p in unseen]
+    def score(stain_generator):
+        images = [torch.from_numpy(np.stack([stain_generator(p.ct), p.stain])).permute(0, 3, 1, 2) for p in unseen]
         masks = [torch.from_numpy(p.weight) for p in unseen]
         return np.mean(
             [psnr(i[:1], i[1:], data_range=255.0, mask=m).item() for i, m in zip(images, masks, strict=True)]

@@ -28,8 +28,8 @@ def jaw(shared, tmp_path_factory):
         patch_px=64,
         width=8,
         depth=2,
-        critic_width=8,
-        critic_depth=2,
+        discriminator_width=8,
+        discriminator_depth=2,
         sample_every=0,
         validate_every=0,
     )

@@ -17,7 +17,9 @@ from tomostain.scoring.baselines import load_baselines
 from tomostain.steps import train as step
 from tomostain.steps.train import train
 
-TINY = TrainRecipe(width=4, depth=1, critic_width=4, critic_depth=1, patch_px=32, steps=4, log_every=2, workers=1)
+TINY = TrainRecipe(
+    width=4, depth=1, discriminator_width=4, discriminator_depth=1, patch_px=32, steps=4, log_every=2, workers=1
+)
 
 
 def pair_of(specimen, seed, **changes):

@@ -18,7 +18,7 @@ def check_network(recipe: TrainRecipe) -> None:
     recipe.chosen_method()
     recipe.augmentation()
     with torch.device("meta"):
-        stride = int(build_generator(recipe.generator(), 1, 3).stride_px)  # type: ignore[arg-type]
+        stride = int(build_generator(recipe.generator_spec(), 1, 3).stride_px)  # type: ignore[arg-type]
     if recipe.patch_px % stride:
         raise ValueError(f"patch_px must be a multiple of the network's stride {stride}, it is {recipe.patch_px}")
 
@@ -29,7 +29,7 @@ def introduce(learnt: Sequence[Pair], held: Sequence[Pair], recipe: TrainRecipe)
     if device == "auto":
         device = "GPU" if torch.cuda.is_available() else "CPU"
     with torch.device("meta"):
-        net = build_generator(recipe.generator(), len(learnt[0].ct), 3)
+        net = build_generator(recipe.generator_spec(), len(learnt[0].ct), 3)
     weights = sum(parameter.numel() for parameter in net.parameters())
     for line in (
         f"device: {device}",

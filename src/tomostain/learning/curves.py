@@ -87,13 +87,13 @@ class Tally:
         return {"names": self.names, "steps": [{n: float(v) for n, v in step.items()} for step in self.steps]}
 
 
-def save_samples(path: Path, patches: Patch, painted: Tensor) -> None:
+def save_samples(path: Path, patches: Patch, stained: Tensor) -> None:
     """Write a picture: a row for each patch, of CT, virtual stain and true stain (masked pixels grey).
 
-    ``painted`` is (b, 3, y, x) in [-1, 1]; CT is shown with its range as black to white.
+    ``stained`` is (b, 3, y, x) in [-1, 1]; CT is shown with its range as black to white.
     """
     ct = patches.central_ct.clamp(-1.0, 1.0).expand(-1, 3, -1, -1)
-    rows = torch.cat([ct, painted, patches.stain], dim=3)
+    rows = torch.cat([ct, stained, patches.stain], dim=3)
     picture = torch.cat(list(rows), dim=1).permute(1, 2, 0).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")

@@ -25,22 +25,22 @@ Net = Callable[[Tensor], Tensor]
 class Translation:
     """One batch on its way there and back. What a loss asks for is computed on first use, and only then.
 
-    ``here`` gives the CT that is painted, ``there`` the stain that is unpainted: the same patches where pairs are
-    used, different ones where they are not. ``painter`` goes CT -> stain, ``unpainter`` stain -> central CT plane;
-    the critics give one verdict per image patch, the stain's also given the CT where ``conditional``.
+    ``here`` gives the CT that is stained, ``there`` the stain that CT is generated from: the same patches where pairs
+    are used, different ones where they are not. ``stain_generator`` goes CT -> stain, ``ct_generator`` stain -> central
+    CT plane; the discriminators give one verdict per image patch, the stain's also given the CT where ``conditional``.
     """
 
     here: Patch
     there: Patch
-    painter: Net
-    unpainter: Net | None = None
-    stain_critic: Net | None = None
-    ct_critic: Net | None = None
+    stain_generator: Net
+    ct_generator: Net | None = None
+    stain_discriminator: Net | None = None
+    ct_discriminator: Net | None = None
     conditional: bool = False
 
     @property
     def ct(self) -> Tensor:
-        """The CT slab that is painted, (b, planes, y, x)."""
+        """The CT slab that is stained, (b, planes, y, x)."""
         return self.here.ct
 
     @property
@@ -56,7 +56,7 @@ class Translation:
     @cached_property
     def fake_stain(self) -> Tensor:
         """CT -> stain, (b, 3, y, x)."""
-        return self.painter(self.ct)
+        return self.stain_generator(self.ct)
 
     @cached_property
     def fake_ct(self) -> Tensor:
@@ -71,46 +71,48 @@ class Translation:
     @cached_property
     def cycled_stain(self) -> Tensor:
         """Stain -> CT -> stain, (b, 3, y, x); a slab's planes all get the one CT plane that there is."""
-        return self.painter(self.fake_ct.expand(-1, self.ct.shape[1], -1, -1))
+        return self.stain_generator(self.fake_ct.expand(-1, self.ct.shape[1], -1, -1))
 
     @cached_property
     def judged_stain(self) -> Tensor:
-        """The stain critic's verdicts on the painted stain."""
-        if self.stain_critic is None:
-            raise ValueError("this loss needs a stain critic, and the method has none")
-        return self.stain_critic(self.shown_fake_stain)
+        """The stain discriminator's verdicts on the virtual stain."""
+        if self.stain_discriminator is None:
+            raise ValueError("this loss needs a stain discriminator, and the method has none")
+        return self.stain_discriminator(self.shown_fake_stain)
 
     @cached_property
     def judged_ct(self) -> Tensor:
-        """The CT critic's verdicts on the unpainted CT."""
-        if self.ct_critic is None:
-            raise ValueError("this loss needs a CT critic, and the method has none; use cyclegan or paired_cyclegan")
-        return self.ct_critic(self.shown_fake_ct)
+        """The CT discriminator's verdicts on the generated CT."""
+        if self.ct_discriminator is None:
+            raise ValueError(
+                "this loss needs a CT discriminator, and the method has none; use cyclegan or paired_cyclegan"
+            )
+        return self.ct_discriminator(self.shown_fake_ct)
 
     @property
     def shown_fake_stain(self) -> Tensor:
-        """What the stain critic is shown of the painted stain: masked pixels grey, as in the true one."""
+        """What the stain discriminator is shown of the virtual stain: masked pixels grey, as in the true one."""
         return self._with_ct(shown(self.fake_stain, self.here.weight), self.here)
 
     @property
     def shown_stain(self) -> Tensor:
-        """What the stain critic is shown of the true stain."""
+        """What the stain discriminator is shown of the true stain."""
         return self._with_ct(shown(self.stain, self.there.weight), self.there)
 
     @property
     def shown_fake_ct(self) -> Tensor:
-        """What the CT critic is shown of the unpainted CT: masked pixels grey."""
+        """What the CT discriminator is shown of the generated CT: masked pixels grey."""
         return shown(self.fake_ct, self.there.weight)
 
     @property
     def shown_ct(self) -> Tensor:
-        """What the CT critic is shown of the true CT."""
+        """What the CT discriminator is shown of the true CT."""
         return shown(self.here.central_ct, self.here.weight)
 
     def _back(self, stain: Tensor) -> Tensor:
-        if self.unpainter is None:
+        if self.ct_generator is None:
             raise ValueError("this loss needs a way back from stain to CT; use cyclegan or paired_cyclegan")
-        return self.unpainter(stain)
+        return self.ct_generator(stain)
 
     def _with_ct(self, stain: Tensor, patch: Patch) -> Tensor:
         return torch.cat([patch.ct, stain], dim=1) if self.conditional else stain
@@ -127,22 +129,22 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def adversarial(t: Translation) -> Tensor:
-    """How far the stain critic is from taking the painted stain for real (least squares, Mao et al. 2017)."""
+    """How far the stain discriminator is from taking the virtual stain for real (least squares, Mao et al. 2017)."""
     return (t.judged_stain - 1.0).square().mean()
 
 
 def adversarial_ct(t: Translation) -> Tensor:
-    """The same for CT unpainted from stain."""
+    """The same for CT generated from stain."""
     return (t.judged_ct - 1.0).square().mean()
 
 
 def paired(t: Translation) -> Tensor:
-    """Mean absolute difference of the painted from the true stain (Isola et al. 2017), by weight."""
+    """Mean absolute difference of the virtual from the true stain (Isola et al. 2017), by weight."""
     return weighted_mean((t.fake_stain - t.stain).abs(), t.weight)
 
 
 def squared(t: Translation) -> Tensor:
-    """Mean squared difference of the painted from the true stain, by weight.
+    """Mean squared difference of the virtual from the true stain, by weight.
 
     Beside ``paired``, whose best guess is the median colour: where slides differ in dye, the mean is nearer to most.
     """
@@ -150,7 +152,7 @@ def squared(t: Translation) -> Tensor:
 
 
 def paired_ct(t: Translation) -> Tensor:
-    """Mean absolute difference of the unpainted from the true CT, by weight."""
+    """Mean absolute difference of the generated from the true CT, by weight."""
     return weighted_mean((t.fake_ct - t.here.central_ct).abs(), t.weight)
 
 
@@ -178,14 +180,14 @@ def cycle_stain(t: Translation) -> Tensor:
 def identity(t: Translation) -> Tensor:
     """How much a generator changes what is already there (Zhu et al. 2017), asked both ways.
 
-    The painter is given the stain's grey for CT, the unpainter the CT as a grey stain. Of use where bright in CT is
+    One generator is given the stain's grey for CT, the other the CT as a grey stain. Of use where bright in CT is
     bright in the stain; metal is bright in one and black in the other, so it is off by default.
     """
     grey = luminance(t.stain).expand(-1, t.ct.shape[1], -1, -1)
-    stain = weighted_mean((t.painter(grey) - t.stain).abs(), t.weight)
-    if t.unpainter is None:
+    stain = weighted_mean((t.stain_generator(grey) - t.stain).abs(), t.weight)
+    if t.ct_generator is None:
         return stain
-    same_ct = t.unpainter(shown(t.here.central_ct, t.here.weight).expand(-1, 3, -1, -1))
+    same_ct = t.ct_generator(shown(t.here.central_ct, t.here.weight).expand(-1, 3, -1, -1))
     return stain + weighted_mean((same_ct - t.here.central_ct).abs(), (t.here.weight > 0).float())
 
 
@@ -200,7 +202,7 @@ def greyscale(t: Translation) -> Tensor:
 
 
 def structure(t: Translation) -> Tensor:
-    """Greyscale consistency with the CT: 1 - squared correlation of the painted luminance with CT in 9 x 9 windows.
+    """Greyscale consistency with the CT: 1 - squared correlation of its luminance with the CT in 9 x 9 windows.
 
     It asks that edges lie where the CT has edges, which holds however badly the slide was registered. The correlation
     is squared, so its sign is free: metal is bright in CT and black in the stain, bone bright and pale. Windows count
@@ -218,16 +220,16 @@ def structure(t: Translation) -> Tensor:
 
 
 def texture(t: Translation) -> Tensor:
-    """Difference of the painted from the true stain in how much it varies, at two scales, colour by colour.
+    """Difference of the virtual from the true stain in how much it varies, at two scales, colour by colour.
 
     The standard deviations in 9 x 9 windows of what is finer than 3 px, and of what lies between 3 and 9 px. Nuclei and
-    fibres cannot be foretold pixel by pixel, so that ``paired`` alone paints them as flat tissue; how grainy a tissue
+    fibres cannot be foretold pixel by pixel, so that ``paired`` alone shows them as flat tissue; how grainy a tissue
     is can (after the texture statistics of Gatys et al. 2015, on the image itself instead of a network's features).
     """
     weight = (t.weight > 0).float()
     total = weight.new_zeros(())
-    for painted, true in zip(_spreads(t.fake_stain, weight), _spreads(t.stain, weight), strict=True):
-        total = total + weighted_mean((painted - true).abs(), t.weight)
+    for stained, true in zip(_spreads(t.fake_stain, weight), _spreads(t.stain, weight), strict=True):
+        total = total + weighted_mean((stained - true).abs(), t.weight)
     return total
 
 
@@ -267,6 +269,6 @@ WAY_BACK = frozenset({"paired_ct", "adversarial_ct", "cycle", "cycle_stain", "id
 """Losses that need the stain -> CT generator or more passes; ``cycle_every`` can make them rarer."""
 
 
-def critic_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
-    """How far a critic is from telling 1 for real and 0 for painted: half the sum of both mean squares."""
+def discriminator_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
+    """How far a discriminator is from telling 1 for real and 0 for generated: half the sum of both mean squares."""
     return 0.5 * ((on_real - 1.0).square().mean() + on_fake.square().mean())

@@ -14,9 +14,9 @@ from tomostain.learning.losses import LOSSES, Loss
 class Method:
     """Which nets are trained, on what, and what each loss weighs.
 
-    ``there_and_back`` adds the stain -> CT generator (and, where ``adversarial_ct`` weighs anything, its critic);
-    ``paired`` False draws CT and stain from unrelated places; ``conditional`` shows the stain critic the CT as well;
-    ``pooled`` shows the critics older painted images again; ``toned`` begins at the colour table (``nets.Toned``)
+    ``there_and_back`` adds the stain -> CT generator (where ``adversarial_ct`` weighs anything, its discriminator too);
+    ``paired`` False draws CT and stain from unrelated places; ``conditional`` shows the stain discriminator the CT;
+    ``pooled`` shows the discriminators older generated images; ``toned`` begins at the colour table (``nets.Toned``)
     unless a recipe says otherwise.
     """
 

@@ -62,13 +62,13 @@ class TrainRecipe:
     """Enlargement: resize (tile-exact, no checkerboard) or transposed (classical)."""
     net_args: tuple[str, ...] = ()
     """Further arguments of the generator, each name=value: skips=false; of your own class, all that it takes."""
-    critic: str = "patchgan"
+    discriminator: str = "patchgan"
     """Discriminator: patchgan, or package.module:Class of your own."""
-    critic_width: Annotated[int, Within(1, 4096)] = 64
+    discriminator_width: Annotated[int, Within(1, 4096)] = 64
     """Channels of the discriminator's first layer."""
-    critic_depth: Annotated[int, Within(1, 16)] = 3
+    discriminator_depth: Annotated[int, Within(1, 16)] = 3
     """Strided layers of the discriminator: 3 judges 70 px patches, 2 judges 34 px."""
-    critic_args: tuple[str, ...] = ()
+    discriminator_args: tuple[str, ...] = ()
     """Further arguments of the discriminator, each name=value."""
 
     weights: tuple[str, ...] = ()
@@ -86,9 +86,9 @@ class TrainRecipe:
     decay_from: Annotated[float, SHARE] = 0.5
     """Share of the steps after which the learning rate falls linearly to 0."""
     ema: Annotated[float, SHARE] = 0.999
-    """Memory of the painter's exponential mean over the steps (shorter at first), which is the stainer; 0: none."""
+    """Memory of the exponential mean of the weights (shorter at first), which is the stainer; 0: none."""
     pool: Annotated[int, Within(0, 1e6)] = 50
-    """Painted images kept to be shown to the discriminators again (Shrivastava et al. 2017)."""
+    """Generated images kept to be shown to the discriminators again (Shrivastava et al. 2017)."""
     min_weight: Annotated[float, SHARE] = 0.5
     """Smallest mean of mask x confidence over a patch; emptier places are not trained on."""
     ct_percentiles: Annotated[tuple[float, float], Within(0, 100)] = (0.5, 99.5)
@@ -155,7 +155,7 @@ class TrainRecipe:
         method: Method = pick(self.method, METHODS)
         return method.reweighted(self.weights)
 
-    def generator(self) -> NetSpec:
+    def generator_spec(self) -> NetSpec:
         """The generator's name and arguments; a class of one's own gets ``net_args`` and no others."""
         more = _arguments("net_args", self.net_args)
         if ":" in self.net:
@@ -167,12 +167,14 @@ class TrainRecipe:
         sizes = {"width": self.width, "depth": self.depth, "norm": self.norm, "up": self.up}
         return NetSpec(self.net, {**sizes, "tone": toned, **more})
 
-    def discriminator(self) -> NetSpec:
+    def discriminator_spec(self) -> NetSpec:
         """The discriminator's name and arguments."""
-        more = _arguments("critic_args", self.critic_args)
-        if ":" in self.critic:
-            return NetSpec(self.critic, more)
-        return NetSpec(self.critic, {"width": self.critic_width, "depth": self.critic_depth, **more})
+        more = _arguments("discriminator_args", self.discriminator_args)
+        if ":" in self.discriminator:
+            return NetSpec(self.discriminator, more)
+        return NetSpec(
+            self.discriminator, {"width": self.discriminator_width, "depth": self.discriminator_depth, **more}
+        )
 
     def augmentation(self) -> Augment:
         """How patches are varied."""
@@ -207,6 +209,13 @@ def _arguments(setting: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 
 SMALL = TrainRecipe(
-    patch_px=96, width=16, depth=4, critic_width=16, critic_depth=2, cycle_every=4, lr=1e-3, sample_every=0
+    patch_px=96,
+    width=16,
+    depth=4,
+    discriminator_width=16,
+    discriminator_depth=2,
+    cycle_every=4,
+    lr=1e-3,
+    sample_every=0,
 )
 """A network and patches that two CPU cores train in minutes."""

@@ -110,11 +110,11 @@ class Stainer:
             raise ValueError(f"this stainer takes {self.planes} CT plane(s) (planes, y, x); this array is {ct.shape}")
         rows, columns = slab.shape[1:]
         tile = max(rows, columns) if tile_px is None or not self.tile_exact else tile_px
-        painted = np.empty((rows, columns, 3), dtype=np.uint8)
+        stained = np.empty((rows, columns, 3), dtype=np.uint8)
         halo, align = (self.halo_px,) * 2, (self.stride_px,) * 2
         for part in tiles((rows, columns), (tile, tile), halo=halo, align=align):
-            painted[part.core] = self.paint_rgb(slab[(slice(None), *part.outer)])[part.inner]
-        return painted
+            stained[part.core] = self.predict_rgb(slab[(slice(None), *part.outer)])[part.inner]
+        return stained
 
     def taken_px(self, side: int) -> int:
         """The length of a tile's side as the net takes it: a multiple of its stride, and at least four of them."""
@@ -136,7 +136,7 @@ class Stainer:
         values = np.pad(ct, [(0, 0)] * (ct.ndim - 2) + fill, mode="edge") if np.any(fill) else ct
         return self.ct_range.to_unit(values)
 
-    def paint(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def predict(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Stain a tile: CT values (planes, y, x) -> (y, x, 3) float32 in [-1, 1].
 
         A tile that begins at a multiple of the stride gets what the whole plane would get, as far as its halo is shown.
@@ -149,18 +149,18 @@ class Stainer:
         rows, columns = ct.shape[1:]
         image = torch.from_numpy(self.prepared(ct))[None].to(self.device, memory_format=torch.channels_last)
         with torch.inference_mode():
-            painted = self.run(image)[0, :, :rows, :columns]
-        return np.ascontiguousarray(painted.permute(1, 2, 0).float().cpu().numpy())
+            stained = self.run(image)[0, :, :rows, :columns]
+        return np.ascontiguousarray(stained.permute(1, 2, 0).float().cpu().numpy())
 
     def run(self, image: Tensor) -> Tensor:
         """The net on unit values (b, planes, y, x), each pixel with the same bits whatever the image's size."""
         with SteadyConvolutions():
-            painted: Tensor = self.net(image)
-        return painted
+            stained: Tensor = self.net(image)
+        return stained
 
-    def paint_rgb(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Stain a tile as ``paint`` does: (planes, y, x) -> (y, x, 3) uint8, rounded half up."""
-        return RGBRange.from_unit(self.paint(ct))
+    def predict_rgb(self, ct: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Stain a tile as ``predict`` does: (planes, y, x) -> (y, x, 3) uint8, rounded half up."""
+        return RGBRange.from_unit(self.predict(ct))
 
     def out_of_range(self, ct: npt.NDArray[np.floating[Any]]) -> float:
         """The share of CT values that no training pixel had; there the stainer guesses."""
@@ -266,7 +266,7 @@ class Stainer:
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """What is wrong with weights that no picture can be painted with, "" if nothing."""
+    """What is wrong with weights that nothing can be stained with, "" if nothing."""
     wrong = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if not wrong:
         return ""

@@ -1,4 +1,4 @@
-"""What changes while a stainer is trained: networks, their running mean, optimisers and pools of painted images."""
+"""What changes while a stainer is trained: networks, their running mean, optimisers and pools of generated images."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tomostain.learning.nets import build_discriminator, build_generator
 from tomostain.learning.nets.toned import Toned
 from tomostain.learning.recipe import TrainRecipe
 
-GENERATORS, CRITICS = ("painter", "unpainter"), ("stain_critic", "ct_critic")
+GENERATORS, DISCRIMINATORS = ("stain_generator", "ct_generator"), ("stain_discriminator", "ct_discriminator")
 _BETAS = (0.5, 0.999)
 
 
 class ImagePool:
-    """Painted images kept to be shown to a discriminator again (Shrivastava et al. 2017; Zhu et al. 2017)."""
+    """Generated images kept to be shown to a discriminator again (Shrivastava et al. 2017; Zhu et al. 2017)."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.images: list[Tensor] = []
 
-    def exchange(self, painted: Tensor, rng: np.random.Generator) -> Tensor:
+    def exchange(self, stained: Tensor, rng: np.random.Generator) -> Tensor:
         """(b, c, y, x) -> as many images, each of them new or, once the pool is full, with even odds an older one."""
         given = []
-        for image in painted.detach():
+        for image in stained.detach():
             if len(self.images) < self.size:
                 self.images.append(image)
             elif self.size and rng.random() < 0.5:
@@ -43,33 +43,35 @@ class ImagePool:
 class State:
     """All that a checkpoint must hold for a training to go on as if nothing had happened.
 
-    ``nets`` has the painter (CT -> stain) and, as the method needs them, the unpainter (stain -> CT) and the two
-    critics; ``averaged`` is the painter's running mean, which becomes the stainer.
+    ``nets`` has the stain generator and, as the method needs them, the CT generator (stain -> CT) and the two
+    discriminators; ``averaged`` is the stain generator's running mean, which becomes the stainer.
     """
 
     def __init__(self, recipe: TrainRecipe, method: Method, planes: int, device: torch.device) -> None:
-        spec, critic, weights = recipe.generator(), recipe.discriminator(), method.losses()
-        self.nets: dict[str, nn.Module] = {"painter": build_generator(spec, planes, 3)}
+        spec, discriminator, weights = recipe.generator_spec(), recipe.discriminator_spec(), method.losses()
+        self.nets: dict[str, nn.Module] = {"stain_generator": build_generator(spec, planes, 3)}
         if method.there_and_back:
             plain = {} if ":" in spec.name else {"bounded": False, "tone": False}
-            self.nets["unpainter"] = build_generator(spec, 3, 1, **plain)
+            self.nets["ct_generator"] = build_generator(spec, 3, 1, **plain)
         if "adversarial" in weights:
-            self.nets["stain_critic"] = build_discriminator(critic, 3 + planes * method.conditional)
+            self.nets["stain_discriminator"] = build_discriminator(discriminator, 3 + planes * method.conditional)
         if "adversarial_ct" in weights:
-            self.nets["ct_critic"] = build_discriminator(critic, 1)
+            self.nets["ct_discriminator"] = build_discriminator(discriminator, 1)
         for net in self.nets.values():
             net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = copy.deepcopy(self.nets["painter"]).requires_grad_(False).eval()
+        self.averaged = copy.deepcopy(self.nets["stain_generator"]).requires_grad_(False).eval()
         self.optimisers = {
             name: Adam(self.parameters(names), lr=recipe.lr, betas=_BETAS)
-            for name, names in (("generators", GENERATORS), ("critics", CRITICS))
+            for name, names in (("generators", GENERATORS), ("discriminators", DISCRIMINATORS))
             if self.parameters(names)
         }
-        self.pools = {name: ImagePool(recipe.pool if method.pooled else 0) for name in CRITICS if name in self.nets}
+        self.pools = {
+            name: ImagePool(recipe.pool if method.pooled else 0) for name in DISCRIMINATORS if name in self.nets
+        }
 
     def set_tone(self, colours: Tensor) -> None:
-        """Let a toned painter begin at these colours, (3, TONE_KNOTS) in [-1, 1]."""
-        for net in (self.nets["painter"], self.averaged):
+        """Let a toned stain_generator begin at these colours, (3, TONE_KNOTS) in [-1, 1]."""
+        for net in (self.nets["stain_generator"], self.averaged):
             if isinstance(net, Toned):
                 net.set_tone(colours)
 
@@ -78,10 +80,10 @@ class State:
         return [parameter for name in names if name in self.nets for parameter in self.nets[name].parameters()]
 
     def average(self, step: int, memory: float) -> None:
-        """Draw the running mean towards the painter; the first steps are forgotten sooner."""
+        """Draw the running mean towards the stain_generator; the first steps are forgotten sooner."""
         decay = min(memory, (1 + step) / (10 + step))
         for mean, now in zip(
-            self.averaged.state_dict().values(), self.nets["painter"].state_dict().values(), strict=True
+            self.averaged.state_dict().values(), self.nets["stain_generator"].state_dict().values(), strict=True
         ):
             if mean.is_floating_point():
                 mean.lerp_(now, 1.0 - decay)

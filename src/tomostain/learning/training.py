@@ -27,14 +27,14 @@ from tomostain.learning.checkpoint import FOLDER, load_checkpoint, save_checkpoi
 from tomostain.learning.curves import FILE as CURVES
 from tomostain.learning.curves import Curves, Tally, in_short, save_samples
 from tomostain.learning.interrupts import first_interrupt_waits
-from tomostain.learning.losses import WAY_BACK, Translation, critic_loss
+from tomostain.learning.losses import WAY_BACK, Translation, discriminator_loss
 from tomostain.learning.methods import Method
 from tomostain.learning.nets.toned import tone_knots
 from tomostain.learning.patches import Patch, PatchDataset, evenly
 from tomostain.learning.ranges import CTRange, RGBRange
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
-from tomostain.learning.state import CRITICS, GENERATORS, State
+from tomostain.learning.state import DISCRIMINATORS, GENERATORS, State
 from tomostain.pairs.pair import Pair, grey_values_by_specimen
 from tomostain.pairs.splits import specimens_of
 from tomostain.scoring.baselines import fit_baselines
@@ -106,7 +106,7 @@ def _fit(
         state = State(recipe, method, len(pairs[0].ct), fabric.device)
         identity = {"recipe": json.loads(json.dumps(recipe.lasting())), "pairs": _digest(pairs)}
         begin, tally = 0, Tally(_columns(state, method))
-        if recipe.generator().args.get("tone"):
+        if recipe.generator_spec().args.get("tone"):
             state.set_tone(_tone(pairs, ct_range))
         if recipe.resume:
             about, shared, own = load_checkpoint(out / FOLDER, rank=rank)
@@ -141,7 +141,7 @@ def _fit(
                 if watch:
                     watch(done, values)
             if first and (last or (recipe.sample_every and done % recipe.sample_every == 0)):
-                save_samples(out / "samples" / f"step_{done:06d}.png", watched, _painted(state, watched, fabric))
+                save_samples(out / "samples" / f"step_{done:06d}.png", watched, _stained(state, watched, fabric))
             minutes = fabric.broadcast(time.monotonic() - kept) / 60.0
             stop = interrupted() and not last
             if last or stop or minutes > recipe.checkpoint_minutes or _every(recipe.checkpoint_every, done):
@@ -164,11 +164,11 @@ def _fit(
 def take_step(
     fabric: Fabric, state: State, here: Patch, there: Patch, recipe: TrainRecipe, method: Method, step: int
 ) -> dict[str, Tensor]:
-    """Teach the generators by critics that stand still, then the critics; returns every loss by its name."""
+    """Train the generators with the discriminators fixed, then the discriminators; returns every loss by its name."""
     rng = np.random.default_rng([recipe.seed, 3, step, fabric.global_rank])
     for optimiser in state.optimisers.values():
         optimiser.param_groups[0]["lr"] = learning_rate(recipe, step)
-    critics, generators = state.parameters(CRITICS), state.parameters(GENERATORS)
+    discriminators, generators = state.parameters(DISCRIMINATORS), state.parameters(GENERATORS)
     t = Translation(here, there, **state.nets, conditional=method.conditional)
     and_back = step % recipe.cycle_every == 0
     losses = {
@@ -176,23 +176,26 @@ def take_step(
         for name, (weight, loss) in method.losses().items()
         if and_back or name not in WAY_BACK
     }
-    with _still(critics), fabric.autocast():
+    with _still(discriminators), fabric.autocast():
         terms = {name: loss(t) for name, (_, loss) in losses.items()}
         total = torch.stack([losses[name][0] * term for name, term in terms.items()]).sum()
     _improve(fabric, state, "generators", total, generators)
     state.average(step, recipe.ema)
     shown = {}
     with torch.no_grad():
-        if "stain_critic" in state.nets:
-            shown["stain_critic"] = t.shown_stain, state.pools["stain_critic"].exchange(t.shown_fake_stain, rng)
-        if "ct_critic" in state.nets and and_back:
-            shown["ct_critic"] = t.shown_ct, state.pools["ct_critic"].exchange(t.shown_fake_ct, rng)
+        if "stain_discriminator" in state.nets:
+            shown["stain_discriminator"] = (
+                t.shown_stain,
+                state.pools["stain_discriminator"].exchange(t.shown_fake_stain, rng),
+            )
+        if "ct_discriminator" in state.nets and and_back:
+            shown["ct_discriminator"] = t.shown_ct, state.pools["ct_discriminator"].exchange(t.shown_fake_ct, rng)
     if not shown:
         return terms
     with fabric.autocast():
-        lessons = {n: critic_loss(state.nets[n](real), state.nets[n](fake)) for n, (real, fake) in shown.items()}
+        lessons = {n: discriminator_loss(state.nets[n](real), state.nets[n](fake)) for n, (real, fake) in shown.items()}
         total = torch.stack(list(lessons.values())).sum()
-    _improve(fabric, state, "critics", total, critics)
+    _improve(fabric, state, "discriminators", total, discriminators)
     return terms | lessons
 
 
@@ -264,7 +267,7 @@ def _improve(fabric: Fabric, state: State, name: str, loss: Tensor, parameters: 
 
 
 def _columns(state: State, method: Method) -> list[str]:
-    return [*method.losses(), *(name for name in CRITICS if name in state.nets)]
+    return [*method.losses(), *(name for name in DISCRIMINATORS if name in state.nets)]
 
 
 def _lines(tally: Tally, recipe: TrainRecipe, held: Sequence[Pair]) -> list[str]:
@@ -284,16 +287,16 @@ def _patches(pairs: Sequence[Pair], ct_range: CTRange, recipe: TrainRecipe) -> P
     )
 
 
-def _painted(state: State, patches: Patch, fabric: Fabric) -> Tensor:
+def _stained(state: State, patches: Patch, fabric: Fabric) -> Tensor:
     """The running mean's stain of patches, (b, 3, y, x) on the CPU."""
     with torch.inference_mode(), fabric.autocast():
-        painted: Tensor = state.averaged(patches.ct.to(fabric.device, memory_format=torch.channels_last))
-    return painted.float().cpu()
+        stained: Tensor = state.averaged(patches.ct.to(fabric.device, memory_format=torch.channels_last))
+    return stained.float().cpu()
 
 
 def _scores(state: State, patches: Patch, fabric: Fabric) -> dict[str, float]:
     """Mean SSIM and PSNR of the running mean on patches."""
-    pred, target = ((image + 1.0) * 127.5 for image in (_painted(state, patches, fabric), patches.stain))
+    pred, target = ((image + 1.0) * 127.5 for image in (_stained(state, patches, fabric), patches.stain))
     scored = {
         name: metric(pred.clamp(0.0, 255.0), target.clamp(0.0, 255.0), data_range=255.0, mask=patches.weight)
         for name, metric in (("val_ssim", ssim), ("val_psnr", psnr))
@@ -319,7 +322,7 @@ def _stainer(
     }
     return Stainer(
         net=state.averaged.cpu().eval(),
-        spec=recipe.generator(),
+        spec=recipe.generator_spec(),
         ct_range=ct_range,
         stain=pairs[0].stain_name,
         um_per_px=float(pairs[0].grid.spacing_um[0]),

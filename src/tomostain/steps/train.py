@@ -50,7 +50,7 @@ def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> Pat
     Example
     -------
     tomostain train pairs/ stainer/ --hold-out S04 --hold-out S05
-    tomostain train pairs/ stainer/ --width 16 --depth 4 --critic-width 16 --patch-px 128 --steps 2000 --resume
+    tomostain train pairs/ stainer/ --width 16 --depth 4 --discriminator-width 16 --patch-px 128 --steps 2000 --resume
     """
     pairs, out = Path(pairs), Path(out)
     check_network(recipe)

@@ -26,6 +26,6 @@ class PatchGAN(nn.Module):
         self.body = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(b, c, y, x) -> verdicts (b, 1, y', x'): towards 1 for real, 0 for painted (least squares, no sigmoid)."""
+        """(b, c, y, x) -> verdicts (b, 1, y', x'): towards 1 for real, 0 for generated (least squares, no sigmoid)."""
         verdict: Tensor = self.body(image)
         return verdict

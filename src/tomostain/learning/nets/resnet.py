@@ -98,5 +98,5 @@ class ResNet(nn.Module):
         half = self.halve(full)
         deep = self.to_half(self.blocks(self.quarter(half)))
         fine = self.to_full(torch.cat([deep, half], dim=1) if self.skips else deep)
-        painted: Tensor = self.head(torch.cat([fine, full, image], dim=1) if self.skips else fine)
-        return painted
+        stained: Tensor = self.head(torch.cat([fine, full, image], dim=1) if self.skips else fine)
+        return stained

@@ -1,4 +1,4 @@
-"""A generator that begins at the colour table: it paints each CT value's best colour and learns what context adds."""
+"""A generator that begins at the colour table: it gives each CT value its best colour and learns what context adds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tone_knots() -> Tensor:
 
 
 class Toned(nn.Module):
-    """Paints tanh(tone + change): the tone is a fixed colour for each CT value, the change is the inner network's.
+    """Returns tanh(tone + change): the tone is a fixed colour for each CT value, the change is the inner network's.
 
     The inner network sees the CT planes and the tone's colours, and its last layer begins at zero, so that before the
     first step the stain is the colour table's. With few pairs and steps that leaves the network only to learn what a
@@ -43,7 +43,7 @@ class Toned(nn.Module):
             nn.init.zeros_(last.bias)
 
     def set_tone(self, colours: Tensor) -> None:
-        """Take the colours (colours, TONE_KNOTS) in [-1, 1] that ``tone_knots`` are painted with."""
+        """Take the colours (colours, TONE_KNOTS) in [-1, 1] that ``tone_knots`` are coloured with."""
         self.tone.copy_(torch.atanh(colours.clamp(-1.0, 1.0) * _MOST))
 
     def forward(self, image: Tensor) -> Tensor:

@@ -65,5 +65,5 @@ class UNet(nn.Module):
             image = up(image)
             if levels:
                 image = torch.cat([image, levels.pop()], dim=1)
-        painted: Tensor = self.head(image)
-        return painted
+        stained: Tensor = self.head(image)
+        return stained
