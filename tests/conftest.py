@@ -39,4 +39,4 @@ def what_earlier_tests_left_in_memory_does_not_count(request, monkeypatch):
     memory = sys.modules.get("tomostain.staining.memory")
     if memory is not None and request.path.name != "test_memory.py":
         counted = memory.resident_bytes
-        monkeypatch.setattr(memory, "resident_bytes", lambda processes: min(counted(processes), processes * 2**30))
+        monkeypatch.setattr(memory, "resident_bytes", lambda processes: min(counted(processes), processes * 2**29))

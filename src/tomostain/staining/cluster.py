@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +39,8 @@ from tomostain.staining.workers import QUIET, THREADS
 ATTEMPTS = 4
 """Times that a task whose workers died (each time several of them) is handed out."""
 _WAIT_S = 120
+_RESULT_S = 20
+"""Time within which a finished task's few numbers arrive; its worker has died with them if they do not."""
 
 
 def workers_of(cluster: str | None) -> int:
@@ -92,16 +94,16 @@ def stain_on_cluster(job: Job, run: Run, cluster: str) -> None:
     payload = pickle.dumps(job)
     with connected(cluster) as client:
         tasks: deque[Block | Shard] = deque([*run.due(), *run.blocks])
-        attempts: dict[str, int] = {}
+        handed_out: Counter[str] = Counter()
+        deaths: Counter[str] = Counter()
         under_way: dict[Any, Block | Shard] = {}
         finished = distributed.as_completed()
 
         def hand_out(task: Block | Shard) -> None:
             key = _key(task)
-            attempts[key] = attempts.get(key, 0) + 1
-            future = client.submit(
-                do, payload, task, key=f"{key}-{attempts[key]}", pure=False, priority=_priority(task)
-            )
+            handed_out[key] += 1
+            name = f"{key}-{handed_out[key]}"
+            future = client.submit(do, payload, task, key=name, pure=False, priority=_priority(task))
             under_way[future] = task
             finished.add(future)
 
@@ -116,9 +118,15 @@ def stain_on_cluster(job: Job, run: Run, cluster: str) -> None:
                 future = next(finished)
                 task = under_way.pop(future)
                 try:
-                    facts = future.result()
+                    facts = future.result(timeout=_RESULT_S)
+                except TimeoutError:
+                    if future.status == "error":
+                        raise
+                    client.cancel([future])
+                    tasks.appendleft(task)
                 except distributed.KilledWorker:
-                    if attempts[_key(task)] >= ATTEMPTS:
+                    deaths[_key(task)] += 1
+                    if deaths[_key(task)] >= ATTEMPTS:
                         raise MemoryError(
                             f"workers died again and again on {_key(task)}, most likely for want of memory: give them "
                             f"more, or take a smaller --tile-px; {RESUME}"
