@@ -32,7 +32,7 @@ def mixture(rng, materials, noise=0.03):
 )
 def test_peaks_lie_at_the_materials_and_are_named_only_where_they_fit_one_story(rng, materials, names):
     found = describe(mixture(rng, materials)).peaks
-    assert [peak.believed for peak in found] == names
+    assert [peak.material for peak in found] == names
     for peak, (value, share) in zip(found, materials.items(), strict=True):
         assert peak.value == pytest.approx(value, abs=0.03)
         assert peak.share == pytest.approx(share, abs=0.03)
@@ -53,9 +53,9 @@ def test_peaks_lie_at_the_materials_and_are_named_only_where_they_fit_one_story(
 )
 def test_attenuation_knows_where_zero_is_and_bone_is_named_only_beside_metal(rng, materials, names):
     values = mixture(rng, materials, noise=0.02)
-    assert [peak.believed for peak in describe(values, units="1/cm").peaks] == names
+    assert [peak.material for peak in describe(values, units="1/cm").peaks] == names
     scaled = describe(values / 10, units="1/mm").peaks
-    assert [peak.believed for peak in scaled] == names
+    assert [peak.material for peak in scaled] == names
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_attenuation_knows_where_zero_is_and_bone_is_named_only_beside_metal(rng
 def test_integers_of_any_range_show_the_same_peaks(rng, dtype, scale, shift):
     values = mixture(rng, {0.0: 0.5, 0.25: 0.2, 1.0: 0.25, 3.0: 0.05}) * scale + shift
     found = describe(np.round(values).clip(0 if dtype[0] == "u" else None).astype(dtype)).peaks
-    assert [peak.believed for peak in found] == [AROUND, SOFT, BONE, METAL]
+    assert [peak.material for peak in found] == [AROUND, SOFT, BONE, METAL]
     assert [(peak.value - shift) / scale for peak in found] == pytest.approx([0, 0.25, 1, 3], abs=0.04)
 
 
@@ -110,13 +110,13 @@ def test_what_is_named_in_phantoms_of_all_materials_is_what_the_labels_say(tmp_p
         seen = intensities(ct)
         near = float(seen.edges[-1] - seen.edges[0]) / 100
         for peak in seen.peaks:
-            if peak.believed:
+            if peak.material:
                 found = labels[np.abs(values - peak.value) < near]
                 share = {
                     BONE: is_any(found, TISSUES_OF_BONE).mean(),
                     METAL: (found == Tissue.METAL).mean(),
                     SOFT: 1 - is_any(found, TISSUES_OF_BONE | IMPLANT).mean(),
-                }[peak.believed]
+                }[peak.material]
                 assert share > 0.6, (specimen["material"], peak)
-                named.setdefault(specimen["material"], []).append(peak.believed)
+                named.setdefault(specimen["material"], []).append(peak.material)
     assert named == {"Ti": [SOFT, BONE, METAL]}

@@ -68,7 +68,7 @@ def test_colours_come_in_the_order_of_their_shares(seed: int) -> None:
     ]
 
 
-def test_errors_are_told_apart_by_the_real_colour() -> None:
+def test_errors_are_separated_by_the_real_colour() -> None:
     real = np.full((40, 40, 3), (250, 250, 250), np.uint8)
     real[:10] = (40, 60, 170)
     error = np.where(np.arange(40)[:, None] < 10, 20.0, 2.0).astype(np.float32) * np.ones((1, 40), np.float32)
@@ -79,7 +79,7 @@ def test_errors_are_told_apart_by_the_real_colour() -> None:
     ]
 
 
-def test_errors_are_told_apart_by_ct_value_and_masked_pixels_do_not_count() -> None:
+def test_errors_are_separated_by_ct_value_and_masked_pixels_do_not_count() -> None:
     error = np.repeat(np.arange(50, dtype=np.float32)[None], 30, axis=0)
     case = _case(error)
     error[:, 25:] = 999.0

@@ -65,7 +65,7 @@ def test_the_mark_is_green_only_where_better_is_shown_on_new_specimens(
     assert (tile["state"] == "good") == (summary["beats_colour_table"]["ssim"] is True)
 
 
-def test_warnings_name_what_limits_the_scores_the_gravest_first() -> None:
+def test_warnings_name_what_limits_the_scores_the_most_serious_first() -> None:
     classes = [
         ColourClass("white", "#fff", 0.7, {"stainer": 2.0, "colour table": 3.0}),
         ColourClass("dark blue", "#00f", 0.3, {"stainer": 20.0, "colour table": 10.0}),
@@ -79,15 +79,15 @@ def test_warnings_name_what_limits_the_scores_the_gravest_first() -> None:
         volume={"outside": "beyond"},
     )
     assert [text.split(".")[0] for text in found] == [
-        "Nothing shows that the stainer is better than a table of grey values",
+        "It is not shown that the stainer is better than the colour table",
         "1 of the 3 sections are simulated by tomostain's phantom: p2",
         "CT values outside those met in training (0 to 2): p0 20",
         "beyond",
         "The error is largest where the true stain is dark blue (30% of the pixels, ΔE 20",
-        "The colour table comes closer than the network where the true stain is dark blue (ΔE 10",
+        "The error of the colour table is smaller than that of the network where the true stain is dark blue (ΔE 10",
     ]
     assert words.warnings(_summary(WORSE), [], out_of_range=0.01, volume=None) == [
-        "The stainer is worse than a table of grey values. Do not use it."
+        "The stainer is worse than the colour table. Do not use it."
     ]
 
 

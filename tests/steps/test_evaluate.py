@@ -153,10 +153,10 @@ def test_pairs_of_training_specimens_alone_are_refused_unless_allowed(lab: tuple
     assert "says nothing about new specimens" in summary["verdict"]
 
 
-def test_a_stainer_that_does_not_say_what_it_was_trained_on_is_not_trusted(lab: tuple[Path, Fake]) -> None:
+def test_a_stainer_without_record_of_its_training_specimens_is_refused(lab: tuple[Path, Fake]) -> None:
     home, model = lab
     model.history = {}
-    with pytest.raises(ValueError, match="does not say which specimens"):
+    with pytest.raises(ValueError, match="does not record which specimens"):
         evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
 
 
@@ -165,8 +165,8 @@ def test_ct_values_never_met_in_training_are_warned_of(lab: tuple[Path, Fake]) -
     far = _pair("far", "S04", 1)
     far.ct[:, 10:20] = 9.0
     save_pair(far, home / "far.pair.zarr")
-    told = r"CT values outside those met in training \(0\.85 to 1\.15\): far 21\.4%\. The colours there"
-    with pytest.warns(UserWarning, match=told):
+    warning = r"CT values outside those met in training \(0\.85 to 1\.15\): far 21\.4%\. The colours there"
+    with pytest.warns(UserWarning, match=warning):
         out = evaluate(home / "stainer", home / "far.pair.zarr", home / "evaluation", recipe=FAST)
     share = json.loads((out / "summary.json").read_text())["out_of_range"]["far"]
     assert share == pytest.approx(10 * 56 / far.mask.sum(), abs=1e-9)
@@ -175,9 +175,9 @@ def test_ct_values_never_met_in_training_are_warned_of(lab: tuple[Path, Fake]) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stain_name": "giemsa"}, "stained with giemsa, the stainer learnt toluidine blue"),
-        ({"grid": Grid((48, 56), (5.3, 5.3))}, r"pixels of 5\.3 um, the stainer learnt at 5 um"),
-        ({"grid": Grid((48, 56), (5.0, 4.7))}, r"pixels of 5 um, the stainer learnt at 5 um"),
+        ({"stain_name": "giemsa"}, "stained with giemsa, the stainer was trained for toluidine blue"),
+        ({"grid": Grid((48, 56), (5.3, 5.3))}, r"pixels of 5\.3 um, the stainer was trained at 5 um"),
+        ({"grid": Grid((48, 56), (5.0, 4.7))}, r"pixels of 5 um, the stainer was trained at 5 um"),
         ({"ct": _pair("x", "S03", 0).ct[:1]}, "has 1 CT planes, the stainer needs 3"),
         ({"name": "S01_2"}, "both named S01_2"),
     ],

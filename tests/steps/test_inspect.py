@@ -49,7 +49,7 @@ def test_volume_with_a_voxel_size_is_ready_to_be_used(tmp_path, values, capsys):
     assert facts["bytes_whole"] == 12 * 60 * 60 * 2
     assert facts["bytes_plane"] == 7200
     peaks = facts["grey_values"]["peaks"]
-    assert [peak["believed"] for peak in peaks] == [AROUND, SOFT, BONE, METAL]
+    assert [peak["material"] for peak in peaks] == [AROUND, SOFT, BONE, METAL]
     assert [peak["value"] for peak in peaks] == pytest.approx([1000, 4000, 16000, 46000], abs=400)
     assert [command.split()[1] for command in facts["next"]] == ["register", "pair", "stain"]
     assert main(["inspect", str(tmp_path / "ct.ome.zarr")]) == 0
@@ -58,13 +58,13 @@ def test_volume_with_a_voxel_size_is_ready_to_be_used(tmp_path, values, capsys):
     assert "12 x 60 x 60" in text
 
 
-def test_volume_without_a_voxel_size_is_told_the_flag(tmp_path, values):
+def test_volume_without_a_voxel_size_is_reported_with_the_flag(tmp_path, values):
     tifffile.imwrite(tmp_path / "ct.tif", values, photometric="minisblack")
     facts = facts_of(tmp_path / "ct.tif")
     assert (facts["voxel_um"], facts["voxel_from"]) == (None, "not stated")
     assert facts["next"][0].endswith("ct.ome.zarr --spacing-um Z Y X")
     given = facts_of(tmp_path / "ct.tif", InspectRecipe(reading=VolumeOptions(spacing_um=(4.0, 5.0, 6.0))))
-    assert given["voxel_from"] == "given"
+    assert given["voxel_from"] == "--spacing-um"
     assert all(command.endswith("--spacing-um 4 5 6") for command in given["next"])
 
 
@@ -119,7 +119,7 @@ def test_pair_and_folders_that_commands_wrote_are_summed_up(tmp_path, rng, value
     assert (facts["kind"], facts["results"]) == ("result of tomostain phantom", {"n": 2})
 
 
-def _told(path):
+def _outline(path):
     """Kind, whether it is finished, and the commands to type next."""
     facts = facts_of(path)
     assert facts["what"]
@@ -138,24 +138,24 @@ def story(tmp_path_factory):
 
 def test_a_cohort_its_placements_and_its_pairs_are_known_with_the_next_command(story):
     cohort, pairs = story / "cohort", story / "pairs"
-    assert _told(cohort) == ("phantom cohort", True, [f"tomostain pair {cohort} pairs/"])
-    assert _told(pairs) == ("pairs", True, [f"tomostain train {pairs} stainer/ --hold-out S01"])
+    assert _outline(cohort) == ("phantom cohort", True, [f"tomostain pair {cohort} pairs/"])
+    assert _outline(pairs) == ("pairs", True, [f"tomostain train {pairs} stainer/ --hold-out S01"])
     assert facts_of(pairs)["what"] == (
         "2 pairs of 2 specimens (S00, S01), stained with toluidine blue; 2 simulated (phantom)"
     )
     placement = cohort / "S00" / "slides" / "slide_0.placement.json"
-    kind, finished, following = _told(placement)
+    kind, finished, following = _outline(placement)
     assert (kind, finished) == ("placement", True)
     assert following[0].startswith("tomostain pair VOLUME SLIDE slide_0.pair.zarr --placement")
     renamed = placement.with_name("elsewhere.json")
     renamed.write_text(placement.read_text())
-    assert _told(renamed)[0] == "placement"
+    assert _outline(renamed)[0] == "placement"
     assert facts_of(sorted(pairs.glob("*.pair.zarr"))[0])["simulated"] == "CT, stain"
     assert facts_of(cohort / "S00" / "ct.ome.zarr")["simulated"] == "simulated by tomostain phantom"
 
 
 def test_a_demo_that_is_not_finished_says_what_is_there_and_how_it_goes_on(story):
-    kind, finished, following = _told(story)
+    kind, finished, following = _outline(story)
     assert (kind, finished) == ("demo", False)
     assert following == [f"tomostain demo {story}"]
     assert facts_of(story)["what"] == "finished: cohort, pairs"
@@ -177,17 +177,17 @@ def test_an_output_that_was_broken_off_is_unfinished_and_its_command_is_named(tm
         broken_off()
     monkeypatch.setattr(runs, "is_running", lambda about: False)
     again = f"tomostain stain 'my stainer' ct.nrrd {out} --resume"
-    assert _told(out) == ("stained volume", False, [again])
-    assert _told(tmp_path / "stained.ome.zarr.unfinished") == ("stained volume", False, [again])
+    assert _outline(out) == ("stained volume", False, [again])
+    assert _outline(tmp_path / "stained.ome.zarr.unfinished") == ("stained volume", False, [again])
 
 
-def test_a_training_that_was_broken_off_is_told_from_a_stainer(tmp_path):
+def test_a_training_that_was_was_interrupted_is_not_taken_for_a_stainer(tmp_path):
     (tmp_path / "stainer" / "checkpoint").mkdir(parents=True)
-    kind, finished, following = _told(tmp_path / "stainer")
+    kind, finished, following = _outline(tmp_path / "stainer")
     assert (kind, finished) == ("stainer", False)
     assert following == [f"tomostain train PAIRS {tmp_path / 'stainer'} --resume"]
     (tmp_path / "stainer" / "stainer.json").write_text('{"stain": "giemsa", "um_per_px": 5.0, "history": {}}')
-    assert _told(tmp_path / "stainer")[:2] == ("stainer", False)
+    assert _outline(tmp_path / "stainer")[:2] == ("stainer", False)
 
 
 def test_an_evaluation_and_a_report_are_known_by_their_verdict(tmp_path):
@@ -202,7 +202,7 @@ def test_an_evaluation_and_a_report_are_known_by_their_verdict(tmp_path):
         out.mkdir()
         made = Evaluation.of(scores, stain="giemsa", trained_on=[], simulated=[], **about)
         made.save(out)
-    assert _told(out) == (
+    assert _outline(out) == (
         "evaluation",
         True,
         [
@@ -215,7 +215,7 @@ def test_an_evaluation_and_a_report_are_known_by_their_verdict(tmp_path):
     with runs.output(page, "report") as writing:
         page.write_text("<html>")
         writing.results["verdict"] = made.verdict
-    assert (_told(page)[:2], facts_of(page)["verdict"]) == (("report", True), made.verdict)
+    assert (_outline(page)[:2], facts_of(page)["verdict"]) == (("report", True), made.verdict)
 
 
 def test_a_converted_stack_is_a_volume_though_it_has_a_record(tmp_path, values):

@@ -248,7 +248,7 @@ def test_scores_and_provenance_are_the_files_own(lab: Path, page: str) -> None:
 
 
 def test_what_lies_outside_the_trained_range_is_warned_of(page: str) -> None:
-    assert "run from 0 to 17.5, those met in training from -1 to 3" in html.unescape(page)
+    assert "run from 0 to 17.5, those of training from -1 to 3" in html.unescape(page)
 
 
 def test_names_from_files_cannot_become_markup(page: str) -> None:
@@ -278,7 +278,7 @@ def test_the_same_files_give_the_same_page(lab: Path, tmp_path: Path, page: str)
 def test_what_is_missing_or_does_not_belong_is_named(lab: Path, tmp_path: Path) -> None:
     save_pair(_pair("other", "S09", 3), tmp_path / "pairs" / "other.pair.zarr")
     places = {"stainer": lab / "stainer", "evaluation": lab / "evaluation", "pairs": lab / "pairs"}
-    with pytest.raises(ValueError, match=r"the pairs do not hold S0\d_\d"):
+    with pytest.raises(ValueError, match=r"the pairs S0\d_\d.* are missing"):
         report(tmp_path / "a.html", **{**places, "pairs": tmp_path / "pairs"})
     with pytest.raises(FileNotFoundError, match="nowhere has no"):
         report(tmp_path / "b.html", **{**places, "evaluation": tmp_path / "nowhere"})

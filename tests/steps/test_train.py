@@ -75,7 +75,7 @@ def test_specimens_in_other_units_are_refused_by_name_and_both_ranges(folder, tm
 def test_half_made_pairs_are_refused_and_gathered_ones_are_not(folder, tmp_path, which):
     mark = tmp_path / f"{which}.unfinished"
     mark.write_text("{}")
-    with pytest.raises(ValueError, match=r"is half-made.*run the same command again"):
+    with pytest.raises(ValueError, match=r"is not finished.*run the same command again"):
         train(folder, tmp_path / "stainer", recipe=TINY)
     mark.unlink()
     assert train(folder, tmp_path / "stainer", recipe=replace(TINY, steps=1)).is_dir()

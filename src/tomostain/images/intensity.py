@@ -1,6 +1,6 @@
 """What the grey values of a volume look like: a histogram of a bounded sample, and the peaks that stand out of it.
 
-Peaks are named only where two rules that held on all phantoms allow it (see ``_believed``); most peaks have no name.
+Peaks are named only where two rules right for all phantoms allow it (``_materials``); most peaks have no name.
 Grey values alone do not tell bone from a magnesium alloy, or soft tissue in resin from bone in soft tissue.
 """
 
@@ -31,7 +31,7 @@ LADDER = 4
 METAL_OVER_SOFT = 15.0
 BONE_OVER_SOFT = (2.5, 10.0)
 AIR_UNDER_SOFT = 0.05
-"""See ``_believed``."""
+"""See ``_materials``."""
 AIR, SOFT, BONE, METAL = "air", "resin or soft tissue", "bone", "metal"
 AROUND = "air, resin or soft tissue"
 ATTENUATION_UNITS = ("1/cm", "cm-1", "cm^-1", "1/mm", "mm-1", "mm^-1", "1/m", "m-1", "m^-1")
@@ -44,7 +44,7 @@ class Peak:
     value: float
     share: float
     """Share of the sample between the saddles on either side."""
-    believed: str | None
+    material: str | None
     """One of the names above, where the peaks' values allow it; None where they do not."""
 
 
@@ -124,10 +124,10 @@ def _peaks(counts: npt.NDArray[Any], edges: npt.NDArray[np.float64], units: str 
     shares = [float(smooth[a:b].sum() / smooth.sum()) for a, b in pairwise(saddles)]
     centres = (edges[:-1] + edges[1:]) / 2
     values = [float(centres[min(max(at - margin, 0), len(counts) - 1)]) for at in kept]
-    return tuple(Peak(*about) for about in zip(values, shares, _believed(values, shares, units), strict=True))
+    return tuple(Peak(*about) for about in zip(values, shares, _materials(values, shares, units), strict=True))
 
 
-def _believed(values: list[float], shares: list[float], units: str | None) -> list[str | None]:
+def _materials(values: list[float], shares: list[float], units: str | None) -> list[str | None]:
     """Names for peaks in rising order, None where it is not sure; only peaks of ``MAJOR_SHARE`` and more get one.
 
     Where the values are attenuation, zero is air. The lowest peak above it is the reference: resin or soft tissue. A

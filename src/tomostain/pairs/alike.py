@@ -17,7 +17,7 @@ def check_alike(pairs: Sequence[Pair], *, any_values: bool = False) -> None:
     ------
     ValueError
         They differ in stain, pixel size, CT planes or (unless ``any_values``) in their specimens' CT grey values, two
-        share a name, or nothing in one of them is believed.
+        share a name, or one of them has no pixel of positive weight.
     """
     first = pairs[0]
     traits: dict[str, Callable[[Pair], Any]] = {

@@ -22,7 +22,7 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:
     Raises
     ------
     ValueError, FileNotFoundError
-        A setting that is needed is not there, or a file cannot be used; the message names it.
+        A required setting is missing, or a file cannot be used; the message names it.
     """
     if faults := missing(recipe):
         raise ValueError(f"pair {name}: {'; '.join(faults)}")
@@ -44,10 +44,10 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:
 
 
 def missing(recipe: PairRecipe) -> list[str]:
-    """All that a pair cannot be made without and is not there, in words that fit a table and a command."""
+    """What is missing to make a pair, as messages for users of tables and of commands."""
     faults = []
     if not recipe.specimen:
-        faults.append("no specimen (--specimen) is named; it keeps an animal from being on both sides of a split")
+        faults.append("no specimen is named (--specimen NAME); it keeps one animal out of both training and evaluation")
     if recipe.aligned and recipe.slide_um is None:
         faults.append("aligned images do not state their pixel size; fill in slide_um (--slide-um)")
     if not recipe.aligned and recipe.placement is None:

@@ -1,4 +1,4 @@
-"""A Pair: CT plane (or slab) and stain on one Grid, with what may be believed of it; kept as NAME.pair.zarr."""
+"""A Pair: CT plane (or slab) and stain on one Grid, with mask and confidence; stored as NAME.pair.zarr."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Pair:
 
     def __post_init__(self) -> None:
         if not self.specimen:
-            raise ValueError(f"pair {self.name} names no specimen; pass --specimen, so that no animal is split")
+            raise ValueError(f"pair {self.name} names no specimen; pass --specimen NAME")
         checked_name(self.name, "pair")
         checked_name(self.specimen, "specimen")
         shape = self.grid.shape
@@ -69,7 +69,9 @@ class Pair:
             raise ValueError(f"pair {self.name}: the mask leaves no pixel; check the placement and the exclude mask")
         inside = self.ct[:, self.mask]
         if not np.isfinite(inside).all():
-            raise ValueError(f"pair {self.name}: the CT has NaN or infinite values inside the mask; mask or mend them")
+            raise ValueError(
+                f"pair {self.name}: the CT has NaN or infinite values inside the mask; mask or replace them"
+            )
         if inside.min() == inside.max():
             raise ValueError(
                 f"pair {self.name}: the CT is constant ({inside.min():g}) inside the mask; nothing to learn"
@@ -81,7 +83,7 @@ class Pair:
 
     @property
     def weight(self) -> npt.NDArray[np.float32]:
-        """What losses and metrics weigh each pixel with: mask x confidence, (y, x) float32."""
+        """Weight of each pixel in losses and metrics: mask x confidence, (y, x) float32."""
         return self.mask * self.confidence
 
     @cached_property
@@ -110,7 +112,7 @@ def make_pair(
     """Cut the CT where the slide was cut and average the slide down to the CT's voxel size.
 
     ``planes`` is the number of CT planes, a voxel apart, centred on the section. ``exclude`` is a slide mask (y, x),
-    non-zero where the slide must not be believed (markers, folds). The confidence is the placement's own (1 where it
+    non-zero where the slide must not be used (markers, folds). The confidence is the placement's own (1 where it
     was not judged) times the share of each pixel that ``exclude`` leaves; the expected TRE and what was done
     to the slide on the way (turned, colours converted) go into the notes.
 
@@ -132,7 +134,7 @@ def make_pair(
     inside = np.asarray(np.isfinite(ct).all(axis=0))
     mask = covered & inside
     if not mask.any():
-        raise ValueError(f"{slide.name} does not meet {volume.name} where the placement puts it; check the placement")
+        raise ValueError(f"{slide.name} lies outside {volume.name} at its placement; check the placement")
     confidence = np.where(mask, placement.confidence_at(placement.volume_um_to_slide_px(plane.points_um())), 0.0)
     if exclude is not None:
         confidence *= 1.0 - np.clip(mask_on_plane(exclude, placement, plane), 0.0, 1.0)
@@ -145,8 +147,8 @@ def make_pair(
     notes["volume"]["origin_um"] = volume.grid.origin_um
     if placement.notes.get("check"):
         warnings.warn(
-            f"{slide.name}: its placement is not sure ({float(placement.notes['probability']):.0%}); check by eye that "
-            "CT and stain match before you train on this pair",
+            f"{slide.name}: its placement is uncertain (probability {float(placement.notes['probability']):.0%}); "
+            "check by eye that CT and stain match before you train on this pair",
             stacklevel=2,
         )
     return Pair(
@@ -244,7 +246,7 @@ def load_pair(path: Path) -> Pair:
 def _load(path: Path) -> Pair:
     about = attributes_of(path)
     if about.get("format") != FORMAT:
-        raise VolumeError("it has no pair attributes, so it was not written to the end")
+        raise VolumeError("it has no pair attributes, so its writing was interrupted")
     arrays: dict[str, npt.NDArray[Any]] = {}
     stored = about.get("arrays", ())
     for name, dtype in _DTYPES.items():
@@ -276,7 +278,7 @@ def _load(path: Path) -> Pair:
 def pairs_in(folder: Path, *, even_unfinished: bool = False) -> list[Path]:
     """All pairs below a folder, in the order of their names (``folder`` may itself be a pair).
 
-    Pairs that were gathered by hand are taken as they are; what a run of `tomostain pair` left half-made is not, unless
+    Pairs that a user copied together are accepted; pairs of an interrupted run of `tomostain pair` are refused, unless
     ``even_unfinished``.
 
     Raises
@@ -284,7 +286,7 @@ def pairs_in(folder: Path, *, even_unfinished: bool = False) -> list[Path]:
     FileNotFoundError
         There is none.
     ValueError
-        The folder, one within it or a pair is half-made.
+        The folder, one within it or a pair is not finished.
     """
     folder = Path(folder)
     found = [folder] if folder.name.endswith(SUFFIX) else sorted(folder.rglob(f"*{SUFFIX}"))
@@ -294,8 +296,8 @@ def pairs_in(folder: Path, *, even_unfinished: bool = False) -> list[Path]:
         for part in (path, *path.parents):
             if runs.unfinished(part) is not None:
                 raise ValueError(
-                    f"{part} is half-made: `tomostain pair` is writing it, or was broken off ({part.name}.unfinished "
-                    "lies beside it); run the same command again to finish it"
+                    f"{part} is not finished: `tomostain pair` is writing it, or was interrupted "
+                    f"({part.name}.unfinished lies beside it); run the same command again to finish it"
                 )
             if part == folder:
                 break

@@ -1,4 +1,4 @@
-"""What came of registering the slides of a table: written as the table for ``pair``, and as one of all slides."""
+"""Results of registering the slides of a table: written as the table for ``pair``, and as a table of all slides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tomostain.io.tables import write_table
 from tomostain.pairs.table import Row
 
 FOUND = ("probability", "expected_tre_um", "check", "depth_um", "tilt_deg", "mirrored", "detail", "inside")
-"""What a registration found, as it stands in its record."""
+"""Results of a registration, by their names in its record."""
 _OF_A_PAIR = (
     "volume", "slide", "specimen", "name", "stain", "slide_um", "spacing_um", "shape", "dtype", "offset", "fill",
     "placement",

@@ -18,7 +18,7 @@ MOST_PLANES = 101
 @Parameter(name="*")
 @dataclass(frozen=True)
 class PairRecipe:
-    """How a pair is made; a table gives these as columns, for each pair its own."""
+    """How a pair is made; in a table these are columns, one value for each pair."""
 
     specimen: str = ""
     """The animal or sample the slide comes from. Required: a specimen is never on both sides of a split."""
@@ -29,7 +29,7 @@ class PairRecipe:
     planes: Annotated[int, Within(1, MOST_PLANES)] = 1
     """CT planes in the pair, a voxel apart, centred on the section; an odd number."""
     exclude: Path | None = None
-    """Mask picture of the slide: non-zero where it must not be believed (markers, folds, dirt)."""
+    """Mask picture of the slide: non-zero where the slide must not be used (markers, folds, dirt)."""
     stain: str = "toluidine blue"
     """Name of the stain; one stainer learns one stain."""
     slide_um: Annotated[float | None, PIXEL_UM] = None

@@ -1,4 +1,4 @@
-"""Who is trained on and who is not: by specimen, never by image."""
+"""Which pairs are for training and which are held out: by specimen, never by image."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def specimens_of(items: Sequence[Item]) -> list[str]:
     return sorted({item.specimen for item in items})
 
 
-def hold_out(items: Sequence[Item], held: Sequence[str]) -> tuple[list[Item], list[Item]]:
-    """(trained on, held out): all items of the specimens in ``held`` are on the second side, all others on the first.
+def hold_out(items: Sequence[Item], specimens: Sequence[str]) -> tuple[list[Item], list[Item]]:
+    """(trained on, held out): items of ``specimens`` are on the second side, all others on the first.
 
     Raises
     ------
@@ -44,13 +44,13 @@ def hold_out(items: Sequence[Item], held: Sequence[str]) -> tuple[list[Item], li
         A held-out specimen is unknown (the nearest is named), or none is left to train on.
     """
     known = specimens_of(items)
-    for name in held:
+    for name in specimens:
         if name not in known:
             raise ValueError(f"there is no specimen {name!r} to hold out; {nearest(name, known)}")
-    kept = [item for item in items if item.specimen not in held]
+    kept = [item for item in items if item.specimen not in specimens]
     if not kept:
         raise ValueError(f"all specimens are held out ({', '.join(known)}); leave at least one to train on")
-    return kept, [item for item in items if item.specimen in held]
+    return kept, [item for item in items if item.specimen in specimens]
 
 
 def folds(items: Sequence[Item], count: int) -> list[tuple[str, ...]]:
@@ -64,6 +64,6 @@ def folds(items: Sequence[Item], count: int) -> list[tuple[str, ...]]:
     known = specimens_of(items)
     if not 2 <= count <= len(known):
         raise ValueError(
-            f"{len(known)} specimens ({', '.join(known)}) cannot make {count} folds; give 2 .. {len(known)}"
+            f"{len(known)} specimens ({', '.join(known)}) cannot make {count} folds; choose 2 to {len(known)}"
         )
     return [tuple(known[index::count]) for index in range(count)]

@@ -1,4 +1,4 @@
-"""The table of a study: one line a pair in, all faults of all lines told at once; a phantom cohort is read alike."""
+"""The table of a study: one line a pair in, all faults of all lines are reported at once; also of a phantom cohort."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Row:
     name: str
     recipe: PairRecipe
     where: str
-    """The table and line it stands in, for messages."""
+    """Table and line, for messages."""
 
 
 def _flag(text: str) -> bool:
@@ -45,7 +45,7 @@ def _number(text: str) -> float:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """One number, or three for z y x, between spaces, semicolons or x; commas too where three stand in a row."""
+    """One number, or three for z y x, between spaces, semicolons or x; commas too between three numbers."""
     parts = text.replace(";", " ").replace("x", " ").split()
     if len(parts) == 1 and text.count(",") == 2:
         parts = text.split(",")
@@ -103,17 +103,17 @@ def rows_of_table(table: Path, recipe: PairRecipe, *, placed: bool = True) -> li
     ]
     faults += [f"the column {column} is missing" for column in ("volume", "slide") if column not in columns]
     if faults:
-        raise ValueError(_told(table.name, faults))
+        raise ValueError(_message(table.name, faults))
     rows: list[Row] = []
     for number, line in lines:
-        given = {column: text for column, text in line.items() if text and column not in unread}
-        row, wrong = _row(table, number, given, recipe, placed=placed)
+        cells = {column: text for column, text in line.items() if text and column not in unread}
+        row, wrong = _row(table, number, cells, recipe, placed=placed)
         if row is not None and row.name in {other.name for other in rows}:
             wrong = [*wrong, f"the name {row.name} is taken; fill in the column name"]
         faults += [f"line {number}: {fault}" for fault in wrong]
         rows += [row] if row is not None else []
     if faults:
-        raise ValueError(_told(table.name, faults))
+        raise ValueError(_message(table.name, faults))
     if not rows:
         raise ValueError(f"{table.name} lists no {'pairs' if placed else 'slides'}; write one line for each")
     return rows
@@ -131,7 +131,7 @@ def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
     rows = []
     for specimen in cohort["specimens"]:
         for slide in specimen["slides"]:
-            asked = dataclasses.replace(
+            made = dataclasses.replace(
                 recipe,
                 specimen=specimen["name"],
                 placement=folder / slide["placement"],
@@ -140,47 +140,47 @@ def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
             )
             name = checked_name(f"{specimen['name']}_{slide['name']}", "pair")
             volume, picture = folder / specimen["ct"], folder / slide["slide"]
-            rows.append(Row(volume, picture, name, asked, f"{FILE}, {name}"))
+            rows.append(Row(volume, picture, name, made, f"{FILE}, {name}"))
     return rows
 
 
 def _row(
-    table: Path, number: int, given: Mapping[str, str], recipe: PairRecipe, *, placed: bool
+    table: Path, number: int, cells: Mapping[str, str], recipe: PairRecipe, *, placed: bool
 ) -> tuple[Row | None, list[str]]:
-    """The pair of one line, None where it cannot be told, and everything that is wrong with it."""
+    """The pair of one line, None where it is not clear, and all faults of the line."""
     faults, settings = [], {}
     for column, (read, should) in _READ.items():
-        if column in given:
+        if column in cells:
             try:
-                settings[column] = read(given[column])
+                settings[column] = read(cells[column])
             except (ValueError, KeyError):
-                faults.append(f"{given[column][:40]!r} is no value for {column}; it takes {should}")
-    faults += [f"the column {column} is empty" for column in ("volume", "slide") if column not in given]
+                faults.append(f"{cells[column][:40]!r} is no value for {column}; it takes {should}")
+    faults += [f"the column {column} is empty" for column in ("volume", "slide") if column not in cells]
     for column in ("placement", "exclude"):
         if column in settings:
             settings[column] = table.parent / settings[column]
-    files = {column: table.parent / given[column] for column in ("volume", "slide") if column in given}
+    files = {column: table.parent / cells[column] for column in ("volume", "slide") if column in cells}
     for column, path in (files | {c: settings[c] for c in ("placement", "exclude") if c in settings}).items():
         if not _exists(path):
             kind = "picture" if column == "exclude" else column
             faults.append(f"there is no {kind} {str(path)[:200]}")
-    asked = None
+    made = None
     try:
         of_volume = {key: value for key, value in settings.items() if key in _OF_THE_VOLUME}
         others = {key: value for key, value in settings.items() if key not in _OF_THE_VOLUME}
-        asked = dataclasses.replace(recipe, reading=dataclasses.replace(recipe.reading, **of_volume), **others)
+        made = dataclasses.replace(recipe, reading=dataclasses.replace(recipe.reading, **of_volume), **others)
     except ValueError as error:
         faults.append(str(error))
-    if asked is not None and placed:
-        faults += missing(asked)
-    if len(files) < 2 or asked is None:
+    if made is not None and placed:
+        faults += missing(made)
+    if len(files) < 2 or made is None:
         return None, faults
-    name = given.get("name") or f"{asked.specimen or 'pair'}_{files['slide'].name.split('.')[0]}"
+    name = cells.get("name") or f"{made.specimen or 'pair'}_{files['slide'].name.split('.')[0]}"
     try:
         checked_name(name, "pair")
     except ValueError as error:
         return None, [*faults, str(error)]
-    return Row(files["volume"], files["slide"], name, asked, f"{table.name}, line {number}"), faults
+    return Row(files["volume"], files["slide"], name, made, f"{table.name}, line {number}"), faults
 
 
 def _exists(path: Path) -> bool:
@@ -190,7 +190,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _told(table: str, faults: list[str]) -> str:
+def _message(table: str, faults: list[str]) -> str:
     if len(faults) == 1:
         return f"{table}, {faults[0]}"
     more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""

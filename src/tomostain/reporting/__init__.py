@@ -1,1 +1,1 @@
-"""What a report is made of: pictures, figures, where the errors are, and the page. Pure functions; nothing is read."""
+"""What a report is made of: pictures, figures, where the errors are, and the page. Pure functions; no file is read."""

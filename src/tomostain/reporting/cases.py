@@ -1,4 +1,4 @@
-"""Held-out pairs with what was painted for them, and the pictures of each that a report shows."""
+"""Held-out pairs with their predicted stains, and the pictures of each that a report shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Window = tuple[float, float]
 
 
 def load_cases(names: Sequence[str], files: Sequence[Path], evaluation: Path, methods: Sequence[str]) -> list[Case]:
-    """The named pairs with what was painted for them, in the order of the names.
+    """The named pairs with their predicted stains, in the order of the names.
 
     Raises
     ------
@@ -38,20 +38,20 @@ def load_cases(names: Sequence[str], files: Sequence[Path], evaluation: Path, me
         pair = load_pair(file)
         if pair.name not in names:
             continue
-        painted = {}
+        predicted = {}
         for method in methods:
             with Image.open(prediction_path(evaluation, pair.name, method)) as image:
-                painted[method] = np.asarray(image.convert("RGB"))
-            if painted[method].shape != pair.stain.shape:
-                raise ValueError(f"{file} is not the pair {pair.name} that {evaluation} was made of: its size differs")
+                predicted[method] = np.asarray(image.convert("RGB"))
+            if predicted[method].shape != pair.stain.shape:
+                raise ValueError(f"{file} is not the pair {pair.name} of {evaluation}: its size differs")
         y, x = pair.grid.spacing_um
         loaded[pair.name] = Case(
             pair.name,
             pair.specimen,
             pair.central_ct,
             pair.stain,
-            painted,
-            {method: colour_difference(rgb, pair.stain) for method, rgb in painted.items()},
+            predicted,
+            {method: colour_difference(rgb, pair.stain) for method, rgb in predicted.items()},
             pair.weight > 0,
             (y, x),
             pair.inside,
@@ -62,7 +62,7 @@ def load_cases(names: Sequence[str], files: Sequence[Path], evaluation: Path, me
     missing = [name for name in names if name not in loaded]
     if missing:
         raise ValueError(
-            f"the pairs do not hold {', '.join(missing)}, which {evaluation} was made of; give the same folder"
+            f"the pairs {', '.join(missing)}, which {evaluation} was made of, are missing; pass the same folder"
         )
     return [loaded[name] for name in names]
 
@@ -74,7 +74,7 @@ def case_pictures(case: Case, window: Window, top: float, *, lossless: bool) -> 
     """
     shown = {
         **_triple(case, window, (slice(None), slice(None))),
-        "table": hatched(case.painted[COLOUR_TABLE], case.inside, opaque=True),
+        "table": hatched(case.predicted[COLOUR_TABLE], case.inside, opaque=True),
         "error": error_map(case.errors[STAINER], case.mask, top=top),
         "table_error": error_map(case.errors[COLOUR_TABLE], case.mask, top=top),
     }
@@ -90,7 +90,7 @@ def case_pictures(case: Case, window: Window, top: float, *, lossless: bool) -> 
 
 
 def region_pictures(cases: Sequence[Case], window: Window, top: float, count: int) -> list[dict[str, Any]]:
-    """The regions where the stainer is furthest off, enlarged, worst first."""
+    """The regions with the largest errors of the stainer, enlarged, worst first."""
     named = {case.name: case for case in cases}
     shown = []
     for region in worst_regions(cases, STAINER, count=count):
@@ -127,6 +127,6 @@ def _triple(case: Case, window: Window, part: tuple[slice, slice]) -> dict[str, 
     inside = None if case.inside is None else case.inside[part]
     return {
         "ct": hatched(grey(case.ct[part], *window), inside, opaque=True),
-        "virtual": hatched(case.painted[STAINER][part], inside, opaque=True),
+        "virtual": hatched(case.predicted[STAINER][part], inside, opaque=True),
         "real": hatched(case.real[part], case.mask[part]),
     }

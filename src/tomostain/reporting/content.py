@@ -107,24 +107,24 @@ def report_content(
     }
 
 
-def volume_content(painted: Volume, ct: Volume | None, record: Mapping[str, Any], model: Stainer) -> dict[str, Any]:
-    """Three cuts of a stained volume beside its CT, what it is in words, and what to warn of."""
-    shape, voxel = _TIMES.join(map(str, painted.grid.shape)), _TIMES.join(f"{s:g}" for s in painted.grid.spacing_um)
+def volume_content(stained: Volume, ct: Volume | None, record: Mapping[str, Any], model: Stainer) -> dict[str, Any]:
+    """Three cuts of a stained volume beside its CT, what it is in words, and warnings."""
+    shape, voxel = _TIMES.join(map(str, stained.grid.shape)), _TIMES.join(f"{s:g}" for s in stained.grid.spacing_um)
     about: dict[str, Any] = {
-        "words": f"{painted.name}: {shape} voxels (z, y, x) of {voxel} µm, virtual {painted.stain or model.stain}."
+        "words": f"{stained.name}: {shape} voxels (z, y, x) of {voxel} µm, virtual {stained.stain or model.stain}."
     }
-    if painted.simulated:
-        about["words"] += f" Simulated: {painted.simulated}."
+    if stained.simulated:
+        about["words"] += f" Simulated: {stained.simulated}."
     if ct is None:
         about["words"] += " Its CT is no longer where it was when it was stained, so the cuts stand alone."
     (low, high), results = model.ct_range.learnt, record.get("results", {})
-    met = results.get("ct_min"), results.get("ct_max")
-    if None not in met and (met[0] < low or met[1] > high):
+    found = results.get("ct_min"), results.get("ct_max")
+    if None not in found and (found[0] < low or found[1] > high):
         about["outside"] = (
-            f"The stained volume's CT values run from {met[0]:g} to {met[1]:g}, those met in training from {low:g} to "
+            f"The stained volume's CT values run from {found[0]:g} to {found[1]:g}, those of training from {low:g} to "
             f"{high:g}. The colours outside have not been tested."
         )
-    about["cuts"] = orthogonal_cuts(painted, ct, window=(model.ct_range.low, model.ct_range.high))
+    about["cuts"] = orthogonal_cuts(stained, ct, window=(model.ct_range.low, model.ct_range.high))
     return about
 
 
@@ -136,11 +136,11 @@ def _badged(pictures: Sequence[dict[str, Any]], cases: Sequence[Case], evaluatio
     for i, (pictured, case) in enumerate(zip(pictures, cases, strict=True)):
         badge, state = marks.get(i, ("", ""))
         ours, table = ({m: _finite(v) for m, v in scores[case.name, by].items()} for by in (STAINER, COLOUR_TABLE))
-        said = [
+        numbers = [
             f"{words.NAMES.get(m, m)} {words.number(m, ours[m])} (table {words.number(m, table[m])})"
             for m in evaluation.summary["metrics"]
         ]
-        shown.append({**pictured, "badge": badge, "state": state, "numbers": " · ".join(said)})
+        shown.append({**pictured, "badge": badge, "state": state, "numbers": " · ".join(numbers)})
     return shown
 
 
@@ -164,8 +164,8 @@ def _trained_on(model: Stainer) -> str:
     if not seen:
         return "not recorded"
     pairs = model.history.get("pairs") or []
-    told = f"{len(pairs)} sections of {', '.join(seen)}" if pairs else ", ".join(seen)
-    return told + (f"; simulated (phantom): {model.simulated}" if model.simulated else "")
+    words_of = f"{len(pairs)} sections of {', '.join(seen)}" if pairs else ", ".join(seen)
+    return words_of + (f"; simulated (phantom): {model.simulated}" if model.simulated else "")
 
 
 def _scores_svg(evaluation: Evaluation, facts: Sequence[Mapping[str, Any]]) -> str:

@@ -35,17 +35,17 @@ def orthogonal_cuts(
     2400 px are thinned out.
     """
     middle = tuple(n // 2 for n in stained.grid.shape)
-    painted = [_plane(stained, axis, middle[axis]) for axis in range(3)]
+    planes = [_plane(stained, axis, middle[axis]) for axis in range(3)]
     matched = [_matching(stained, ct, axis, middle[axis]) for axis in range(3)] if ct is not None else []
     cuts = []
-    for axis, (colours, step) in enumerate(painted):
+    for axis, (colours, step) in enumerate(planes):
         values, inside = matched[axis] if matched else (None, None)
         rows, columns = (i for i in range(3) if i != axis)
         spacing = (stained.grid.spacing_um[rows] * step, stained.grid.spacing_um[columns] * step)
         lines = tuple(
             (way, (middle[i] + 0.5) / stained.grid.shape[i]) for way, i in (("row", rows), ("column", columns))
         )
-        title = f"Cut across {_AXES[axis]}" + (" (a painted plane)" if axis == 0 else "")
+        title = f"Cut across {_AXES[axis]}" + (" (a stained plane)" if axis == 0 else "")
         at_um = stained.grid.origin_um[axis] + middle[axis] * stained.grid.spacing_um[axis]
         where = f"{_AXES[axis]} = {at_um:.0f} µm, plane {middle[axis] + 1} of {stained.grid.shape[axis]}; "
         where += f"{_AXES[rows]} runs down, {_AXES[columns]} to the right"

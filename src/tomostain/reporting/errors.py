@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One held-out pair: CT plane (y, x), real and painted colours (y, x, 3) by method, mask, pixel size.
+    """One held-out pair: CT plane (y, x), real and predicted colours (y, x, 3) by method, mask, pixel size.
 
     ``inside`` (y, x) is True where the CT volume has values (None: everywhere), ``simulated`` names what of ``CT`` and
     ``stain`` comes from the phantom.
@@ -35,7 +35,7 @@ class Case:
     specimen: str
     ct: npt.NDArray[np.float32]
     real: npt.NDArray[np.uint8]
-    painted: Mapping[str, npt.NDArray[np.uint8]]
+    predicted: Mapping[str, npt.NDArray[np.uint8]]
     errors: Mapping[str, npt.NDArray[np.float32]]
     mask: npt.NDArray[np.bool_]
     spacing_um: tuple[float, float]
@@ -69,9 +69,9 @@ class Region:
     error: float
 
 
-def colour_difference(painted: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def colour_difference(predicted: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """CIEDE2000 of two sRGB images (y, x, 3) uint8 -> (y, x) float32; 2.3 is just noticeable, 100 black to white."""
-    difference: Floats = deltaE_ciede2000(rgb2lab(painted), rgb2lab(real))
+    difference: Floats = deltaE_ciede2000(rgb2lab(predicted), rgb2lab(real))
     return np.asarray(difference, dtype=np.float32)
 
 
@@ -145,7 +145,7 @@ def by_intensity(
 def worst_regions(cases: Sequence[Case], method: str, *, count: int = 3, share: float = 0.22) -> list[Region]:
     """The squares (``share`` of the shorter edge) with the highest mean error, worst first, at most one a case.
 
-    Squares that are less than half unmasked are passed over.
+    Squares that are less than half unmasked are left out.
     """
     found = []
     for case in cases:

@@ -1,4 +1,4 @@
-"""Facts about a volume or a slide that a user gives us, as plain JSON values, and any facts as lines for people."""
+"""Facts about a user's volume or slide, as plain JSON values, and any facts as lines for people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import VolumeOptions
 
 _LOOK_PX = 512
-"""Pixels either side of a slide's middle that are looked at for colours."""
+"""Pixels either side of a slide's middle that are checked for colours."""
 _PLACEHOLDER_UM = (1.0, 1.0, 1.0)
 
 
@@ -29,24 +29,24 @@ def volume_facts(path: Path, options: VolumeOptions) -> dict[str, Any]:
         It cannot be read.
     """
     try:
-        volume, given = read_volume(path, **vars(options)), options.spacing_um is not None
+        volume, passed = read_volume(path, **vars(options)), options.spacing_um is not None
     except ValueError as error:
         if "--spacing-um" not in str(error):
             raise
-        volume, given = read_volume(path, **vars(dataclasses.replace(options, spacing_um=_PLACEHOLDER_UM))), False
+        volume, passed = read_volume(path, **vars(dataclasses.replace(options, spacing_um=_PLACEHOLDER_UM))), False
         facts = _facts_of(path, volume)
         facts |= {"voxel_um": None, "voxel_from": "not stated"}
         facts["next"] = [_convert(path, options) + " --spacing-um Z Y X"]
         return facts
     facts = _facts_of(path, volume)
-    facts |= {"voxel_um": list(volume.grid.spacing_um), "voxel_from": "given" if given else "the file"}
-    facts["next"] = _next_of(path, volume, options, given=given)
+    facts |= {"voxel_um": list(volume.grid.spacing_um), "voxel_from": "--spacing-um" if passed else "the file"}
+    facts["next"] = _next_of(path, volume, options, passed=passed)
     return facts
 
 
-def _next_of(path: Path, volume: Volume, options: VolumeOptions, *, given: bool) -> list[str]:
+def _next_of(path: Path, volume: Volume, options: VolumeOptions, *, passed: bool) -> list[str]:
     """What to type next with a volume whose voxel size is known."""
-    more = f" --spacing-um {' '.join(f'{edge:g}' for edge in volume.grid.spacing_um)}" if given else ""
+    more = f" --spacing-um {' '.join(f'{edge:g}' for edge in volume.grid.spacing_um)}" if passed else ""
     raw, named = _raw_flags(options), shlex.quote(str(path))
     if volume.is_colour:
         planes = shlex.quote(f"{_stem(path)}_planes")
@@ -67,7 +67,7 @@ def _convert(path: Path, options: VolumeOptions) -> str:
 
 
 def _raw_flags(options: VolumeOptions) -> str:
-    """What was said about a volume of raw values, as it is typed again."""
+    """The options of a volume of raw values, as they are typed again."""
     if options.shape is None or options.dtype is None:
         return ""
     flags = f" --shape {' '.join(str(n) for n in options.shape)} --dtype {options.dtype}"
@@ -104,7 +104,7 @@ def _grey_facts(grey: Intensities) -> dict[str, Any]:
         "histogram_from": float(grey.edges[0]),
         "histogram_to": float(grey.edges[-1]),
         "histogram": sparkline(grey.counts),
-        "peaks": [{"value": peak.value, "share": peak.share, "believed": peak.believed} for peak in grey.peaks],
+        "peaks": [{"value": peak.value, "share": peak.share, "material": peak.material} for peak in grey.peaks],
     }
 
 
@@ -122,7 +122,7 @@ def slide_facts(path: Path, slide_um: float | None) -> dict[str, Any]:
     except ValueError as error:
         if "--slide-um" not in str(error) or slide_um is not None:
             raise
-        with warnings.catch_warnings(action="ignore"):  # nobody gave this pixel size
+        with warnings.catch_warnings(action="ignore"):  # this pixel size is only a placeholder
             slide, stated, trouble = read_slide(path, pixel_um=1.0), False, str(error)
     named = shlex.quote(str(path))
     flag = f" --slide-um {slide_um:g}" if slide_um else ("" if stated else " --slide-um UM")
@@ -183,7 +183,7 @@ def _grey_lines(grey: dict[str, Any]) -> list[str]:
             f"{'':18} {100 * grey['nan_or_infinite_share']:.3g} % are NaN or infinite: replace them by the value of air"
         )
     for peak in grey["peaks"]:
-        probably = f", probably {peak['believed']}" if peak["believed"] else ""
+        probably = f", probably {peak['material']}" if peak["material"] else ""
         lines.append(f"{'peak':18} {peak['value']:g} ({100 * peak['share']:.1f} %){probably}")
     return lines
 

@@ -105,8 +105,8 @@ def curves_figure(curves: Mapping[str, Sequence[float]], *, against: str = "step
             else:
                 panel.plot(steps[there], values[there], color=_CYCLE[0], lw=0.7, alpha=0.3)
                 panel.plot(steps[there], _running_mean(values[there]), color=_CYCLE[0], lw=1.5)
-            held = name.startswith("val_")
-            panel.set_title(f"held out: {name[4:].upper()}" if held else name.replace("_", " "))
+            held_out = name.startswith("val_")
+            panel.set_title(f"held out: {name[4:].upper()}" if held_out else name.replace("_", " "))
             panel.set_xlim(0, steps.max())
             panel.grid()
             panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))

@@ -83,8 +83,8 @@ def grey(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.ui
 def error_map(error: npt.NDArray[np.floating[Any]], mask: npt.NDArray[np.bool_], *, top: float) -> RGB:
     """Colour differences (y, x) from 0 (dark) to ``top`` (bright) as (y, x, 3) uint8, hatched where masked out."""
     table = np.floor(mpl.colormaps[ERROR_COLOURS](np.arange(256))[:, :3] * 255 + 0.5).astype(np.uint8)
-    painted: RGB = table[np.clip(np.nan_to_num(error) / top * 255, 0, 255).astype(np.uint8)]
-    return hatched(painted, mask, opaque=True)
+    colours: RGB = table[np.clip(np.nan_to_num(error) / top * 255, 0, 255).astype(np.uint8)]
+    return hatched(colours, mask, opaque=True)
 
 
 def hatched(

@@ -39,7 +39,7 @@ _KIND_OF_STEP = {
 }
 
 _RESUMED = ("train", "stain")
-"""Steps that go on only where they are asked to."""
+"""Steps that continue only with --resume."""
 
 Facts = dict[str, Any]
 
@@ -69,7 +69,7 @@ def _unfinished(path: Path, known: Facts | None) -> Facts:
         again += " --resume"
     by = f"tomostain {step}" if step else "the command that writes it"
     running = runs.is_running(about)
-    now = f"{by} is writing it" if running else f"{by} was interrupted; the same command goes on or starts over"
+    now = f"{by} is writing it" if running else f"{by} was interrupted; the same command continues or starts again"
     facts: Facts = {"kind": kind, "path": str(path), "what": f"unfinished {kind}: {now}", "finished": False}
     return facts | {"next": [again] if again and not running else list((known or {}).get("next", [])) * (not running)}
 
@@ -77,13 +77,13 @@ def _unfinished(path: Path, known: Facts | None) -> Facts:
 def _placement(path: Path) -> Facts:
     placement = Placement.load(path)
     rows, columns = placement.slide_shape
-    said = f"where a slide of {rows} x {columns} px lies in its CT volume"
+    words = f"where a slide of {rows} x {columns} px lies in its CT volume"
     if placement.expected_tre_um is not None:
-        said += f"; expected error {placement.expected_tre_um:.1f} um"
+        words += f"; expected error {placement.expected_tre_um:.1f} um"
     volume, slide = _inputs(path)[:2] if _inputs(path)[1:] else ("VOLUME", "SLIDE")
     name = path.name.removesuffix(PLACEMENT)
     command = f"tomostain pair {volume} {slide} {_quoted(name + PAIR)} --placement {_quoted(path)} --specimen NAME"
-    return {"kind": "placement", "what": said, "notes": _notes(placement), "next": [command]}
+    return {"kind": "placement", "what": words, "notes": _notes(placement), "next": [command]}
 
 
 def _notes(placement: Placement) -> list[str]:
@@ -93,7 +93,7 @@ def _notes(placement: Placement) -> list[str]:
 
 def _pair(path: Path) -> Facts:
     pair = load_pair(path)
-    share, trust = float(np.mean(pair.mask)), float(pair.confidence[pair.mask].mean())
+    share, confidence = float(np.mean(pair.mask)), float(pair.confidence[pair.mask].mean())
     return {
         "kind": "pair",
         "what": f"CT and {pair.stain_name} stain of specimen {pair.specimen} on one grid",
@@ -104,7 +104,7 @@ def _pair(path: Path) -> Facts:
         "dtype": pair.ct.dtype.name,
         "pixel_um": list(pair.grid.spacing_um),
         "share_in_mask": share,
-        "mean_confidence": trust,
+        "mean_confidence": confidence,
         "notes": list(pair.notes.get("slide", ())),
         "next": [f"tomostain train {_quoted(path.parent)} stainer/ --hold-out SPECIMEN"],
     }
@@ -120,14 +120,14 @@ def _pairs(path: Path) -> Facts:
             broken.append(file.name)
     specimens = sorted({pair.specimen for pair in whole})
     stains = sorted({pair.stain_name for pair in whole})
-    said = f"{_count(len(whole), 'pair')} of {_count(len(specimens), 'specimen')} ({', '.join(specimens)})"
-    said += f", stained with {', '.join(stains)}"
+    words = f"{_count(len(whole), 'pair')} of {_count(len(specimens), 'specimen')} ({', '.join(specimens)})"
+    words += f", stained with {', '.join(stains)}"
     simulated = sum(bool(pair.simulated) for pair in whole)
-    said += f"; {simulated} simulated (phantom)" if simulated else ""
-    held = " ".join(_quoted(name) for name in specimens[-1:]) or "SPECIMEN"
-    facts: Facts = {"kind": "pairs", "what": said, "specimens": specimens}
+    words += f"; {simulated} simulated (phantom)" if simulated else ""
+    last = " ".join(_quoted(name) for name in specimens[-1:]) or "SPECIMEN"
+    facts: Facts = {"kind": "pairs", "what": words, "specimens": specimens}
     facts["notes"] = [f"cannot be read: {', '.join(broken)}"] if broken else []
-    return facts | {"next": [f"tomostain train {_quoted(path)} stainer/ --hold-out {held}"]}
+    return facts | {"next": [f"tomostain train {_quoted(path)} stainer/ --hold-out {last}"]}
 
 
 def _stainer(path: Path) -> Facts:
@@ -135,11 +135,11 @@ def _stainer(path: Path) -> Facts:
     history: dict[str, Any] = about["history"] if isinstance(about.get("history"), dict) else {}
     specimens = [str(name) for name in history.get("specimens") or []]
     finished = runs.is_complete(path)
-    said = f"network that predicts {about.get('stain')} at {_short(about.get('um_per_px'))} um per pixel"
-    said += f", trained on {', '.join(specimens)}" if specimens else ""
+    words = f"network that predicts {about.get('stain')} at {_short(about.get('um_per_px'))} um per pixel"
+    words += f", trained on {', '.join(specimens)}" if specimens else ""
     return {
         "kind": "stainer",
-        "what": said,
+        "what": words,
         "finished": finished,
         "stain": about.get("stain"),
         "pixel_um": about.get("um_per_px"),
@@ -155,7 +155,7 @@ def _training(path: Path) -> Facts:
     pairs = (_inputs(path) or ["PAIRS"])[0]
     return {
         "kind": "stainer",
-        "what": "unfinished stainer: its training has checkpoints, and no end",
+        "what": "unfinished stainer: its training was interrupted and left checkpoints",
         "finished": False,
         "next": [f"tomostain train {pairs} {_quoted(path)} --resume"],
     }
@@ -173,17 +173,17 @@ def _cohort(path: Path) -> Facts:
     specimens = read_cohort(path)["specimens"]
     materials = sorted({str(specimen["material"]) for specimen in specimens})
     slides = sum(len(specimen["slides"]) for specimen in specimens)
-    said = f"{_count(len(specimens), 'simulated specimen')} ({', '.join(materials)}) with {_count(slides, 'slide')}"
-    return {"kind": "phantom cohort", "what": said, "next": [f"tomostain pair {_quoted(path)} pairs/"]}
+    words = f"{_count(len(specimens), 'simulated specimen')} ({', '.join(materials)}) with {_count(slides, 'slide')}"
+    return {"kind": "phantom cohort", "what": words, "next": [f"tomostain pair {_quoted(path)} pairs/"]}
 
 
 def _demo(path: Path) -> Facts:
     done = [name for name in _OUTPUTS if runs.is_complete(path / name)]
     finished = len(done) == len(_OUTPUTS)
-    said = "the whole story on simulated specimens; open report.html" if finished else f"finished: {', '.join(done)}"
+    words = "the whole story on simulated specimens; open report.html" if finished else f"finished: {', '.join(done)}"
     following = f"tomostain demo {_quoted(path)}"
     page = f"tomostain inspect {_quoted(path / 'evaluation')}"
-    return {"kind": "demo", "what": said, "finished": finished, "next": [page if finished else following]}
+    return {"kind": "demo", "what": words, "finished": finished, "next": [page if finished else following]}
 
 
 def _page(path: Path) -> Facts:
@@ -237,7 +237,7 @@ _KINDS: Sequence[tuple[Callable[[Path], bool], Callable[[Path], Facts]]] = (
     (_is_page, _page),
     (_is_result, _result),
 )
-"""How an output is told, and what is said of it; the first that fits."""
+"""How an output is recognised and described; the first that fits is taken."""
 
 
 def _step(path: Path) -> str:

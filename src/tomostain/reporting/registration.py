@@ -1,4 +1,4 @@
-"""The page of one registration: what was laid on what, how far it was bent, and how far to believe it."""
+"""The page of one registration: slide and CT one over the other, the deformation, and the confidence."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TEMPLATE = "registration.html.j2"
 REFUSED = '<meta name="tomostain" content="refused">'
 _SQUARES = 8
 _CANDIDATES, _SMALL = 6, 400
-"""Places of a refused slide that are shown, and pixels along the diagonal of their pictures."""
+"""Positions of a refused slide that are shown, and pixels along the diagonal of their pictures."""
 _NEARBY = ("--prior-within-um", "100", "--prior-within-deg", "5")
 
 
 def registration_page(outcome: Outcome, *, command: Sequence[str] = ("tomostain", "register")) -> str:
     """A self-contained page of one registration, placed or refused.
 
-    It shows slide and CT one over the other, how far the slide was bent and how far to believe it; of a refused slide,
-    the likely places and the command that tries each (``command`` and where to start).
+    It shows slide and CT one over the other, the deformation and the confidence; of a refused slide,
+    the likely positions and the command that tries each (``command`` and where to start).
     """
     done = outcome.done
     placed_at = outcome.placement is not None
@@ -101,7 +101,7 @@ def _shown(outcome: Outcome, done: Registered) -> dict[str, Any]:
         ("Slide", colours),
         ("CT where the slide lies", hatched(greys, inside, opaque=True)),
         (
-            "Chequerboard of both: structures must go on across the edges of the squares",
+            "Chequerboard of both: structures must continue across the edges of the squares",
             hatched(_chequered(colours, greys), inside),
         ),
         ("Edges of the CT over the slide: they must follow the tissue", _edged(colours, cut)),
@@ -135,7 +135,7 @@ def _greys(cut: npt.NDArray[np.float32]) -> RGB:
 
 
 def _tried(outcome: Outcome, done: Registered, command: Sequence[str]) -> list[dict[str, Any]]:
-    """The places that were refined; of a refused slide the first few with a picture and the command to try them."""
+    """The positions that were refined; of a refused slide the first few with a picture and the command to try them."""
     size = float(np.linalg.norm(outcome.stained.extent_um))
     small = outcome.stained.at_spacing(size / _SMALL)
     points, colours = small.points_um, _colours(outcome.stained, size / _SMALL)
@@ -154,7 +154,7 @@ def _tried(outcome: Outcome, done: Registered, command: Sequence[str]) -> list[d
         }
         if outcome.placement is None and number <= _CANDIDATES:
             cut = sample(outcome.target, place.pose.to_um(points))
-            text = f"Place {number}: CT"
+            text = f"Position {number}: CT"
             shown = hatched(_greys(cut), np.isfinite(cut), opaque=True)
             both = hatched(_chequered(colours, _greys(cut)), np.isfinite(cut))
             row["pictures"] = [

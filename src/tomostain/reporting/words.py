@@ -1,4 +1,4 @@
-"""What the numbers of an evaluation mean, in words that need no knowledge of networks."""
+"""What the numbers of an evaluation mean, in words for readers who do not know neural networks."""
 
 from __future__ import annotations
 
@@ -81,20 +81,20 @@ def registration_quality(pair: Pair) -> str:
     if expected is None:
         made = "true placement of the phantom" if "stain" in pair.simulated else "registration not judged"
         return made if pair.plane is not None else "images that were already aligned"
-    said = f"registered with an expected error of {expected:.1f} µm ({expected / pair.grid.spacing_um[0]:.1f} px)"
-    said += "" if probability is None else f", probability {probability:.0%}"
+    words = f"registered with an expected error of {expected:.1f} µm ({expected / pair.grid.spacing_um[0]:.1f} px)"
+    words += "" if probability is None else f", probability {probability:.0%}"
     check = pair.notes.get("check")
-    return said + (f". {check}" if isinstance(check, str) else "" if not check else ". Check by eye")
+    return words + (f". {check}" if isinstance(check, str) else "" if not check else ". Check by eye")
 
 
 def unseen(summary: Summary) -> str:
     """Whether the scored specimens were kept from the training."""
     known = summary["trained_on_too"]
     if known is None:
-        return "Whether it has seen these specimens in training is not recorded."
+        return "Whether it was trained on these specimens is not recorded."
     if known:
-        return f"It has seen {_listed(known)} in training, which makes these scores too good."
-    return "None of these specimens was shown to the network in training."
+        return f"It was trained on {_listed(known)}, so these scores are too good."
+    return "None of these specimens was used for training."
 
 
 def number(metric: str, value: float | None) -> str:
@@ -130,9 +130,9 @@ def state_of(summary: Summary) -> str:
 
 
 def explanation(summary: Summary) -> str:
-    """Why the verdict is the question to ask, and what it rests on."""
+    """What the verdict compares, and what it is based on."""
     count, pairs = summary["specimens"], summary["pairs"]
-    text = "The colour table gives each CT grey value the one colour that fits best. It knows nothing of shape. "
+    text = "The colour table gives each CT grey value the one colour that fits best. It does not use shape. "
     if count == 1:
         return text + f"The {pairs} section{'s' * (pairs != 1)} shown here come{'s' * (pairs == 1)} from one specimen."
     return (
@@ -148,7 +148,7 @@ def tiles(summary: Summary, higher: Mapping[str, bool]) -> list[dict[str, Any]]:
     for metric in summary["metrics"]:
         gain = gains.get(metric)
         known = summary["beats_colour_table"].get(metric)
-        said = ""
+        words = ""
         if gain:
             table = number(metric, summary["methods"][COLOUR_TABLE][metric]["mean"])
             judged = {True: "better", False: "worse", None: "the difference may be chance"}[known]
@@ -156,11 +156,11 @@ def tiles(summary: Summary, higher: Mapping[str, bool]) -> list[dict[str, Any]]:
                 judged = "one specimen shows no difference"
             if summary["without_contrast"]:
                 judged = "not judged"
-            said = f"colour table {table}: {judged}"
+            words = f"colour table {table}: {judged}"
         name = f"{NAMES.get(metric, metric)}, {'higher' if higher.get(metric, True) else 'lower'} is better"
         value = number(metric, summary["methods"][STAINER][metric]["mean"])
         state = {True: "good", False: "bad", None: "open"}[known]
-        made.append({"name": name, "value": value, "unit": UNITS.get(metric, ""), "gain": said, "state": state})
+        made.append({"name": name, "value": value, "unit": UNITS.get(metric, ""), "gain": words, "state": state})
     return made
 
 
@@ -193,20 +193,20 @@ def gain_rows(summary: Summary) -> list[dict[str, Any]]:
 def warnings(
     summary: Summary, classes: Sequence[ColourClass], *, out_of_range: float, volume: Mapping[str, Any] | None
 ) -> list[str]:
-    """What a reader has to be warned of, the gravest first."""
+    """Warnings for the reader, the most serious first."""
     found = [f"Pair {name}: {flaw}. Its scores mean nothing." for name, flaw in summary["without_contrast"].items()]
     state = state_of(summary)
     if state == "bad":
-        found.append("The stainer is worse than a table of grey values. Do not use it.")
+        found.append("The stainer is worse than the colour table. Do not use it.")
     elif state == "open":
-        found.append("Nothing shows that the stainer is better than a table of grey values. Do not rely on it.")
+        found.append("It is not shown that the stainer is better than the colour table. Do not rely on it.")
     if summary["simulated"]:
         found.append(_origin(summary))
     known = summary["trained_on_too"]
     if known is None:
-        found.append("The stainer does not say what it was trained on. The scored specimens may be among it.")
+        found.append("The stainer does not record its training specimens. The scored specimens may be among them.")
     elif known:
-        found.append(f"{_listed(known)} was trained on too: scores that include it are too good to be believed.")
+        found.append(f"{_listed(known)} was used for training too: scores that include it are too good.")
     if summary["specimens"] < FEW_SPECIMENS:
         count = "One specimen was" if summary["specimens"] == 1 else f"{summary['specimens']} specimens were"
         found.append(f"Only {count.lower()} held out. Other specimens may do worse.")
@@ -224,7 +224,9 @@ def warnings(
     behind = [c for c in classes if c.errors[STAINER] > 1.05 * c.errors.get(COLOUR_TABLE, float("inf"))]
     if behind:
         named = _listed([f"{c.name} (ΔE {c.errors[COLOUR_TABLE]:.1f} against {c.errors[STAINER]:.1f})" for c in behind])
-        found.append(f"The colour table comes closer than the network where the {kind} stain is {named}.")
+        found.append(
+            f"The error of the colour table is smaller than that of the network where the {kind} stain is {named}."
+        )
     return found
 
 

@@ -1,7 +1,7 @@
 """What a network has to beat: the best colour look-up table from CT intensity, and one constant colour.
 
 Both are fitted on the training pairs alone and are called like a Stainer. A network that does not beat the table has
-learnt nothing about structure: it only translates grey values.
+learnt nothing about structure: it only maps grey values to colours.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class ColourTable:
         """Colour the central plane: (k, y, x) CT values -> (y, x, 3) uint8; a NaN takes the lowest knot's."""
         plane = np.asarray(ct[len(ct) // 2], dtype=np.float64)
         plane = np.where(np.isnan(plane), self.intensities[0], plane)
-        painted = np.stack([np.interp(plane, self.intensities, self.colours[:, i]) for i in range(3)], axis=-1)
-        return _to_bytes(painted)
+        colours = np.stack([np.interp(plane, self.intensities, self.colours[:, i]) for i in range(3)], axis=-1)
+        return _to_bytes(colours)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Whether there is anything to judge in a picture: the contrast of CT and virtual stain where they are compared.
+"""Whether two pictures have enough contrast to be scored: the contrast of CT and virtual stain where they are compared.
 
 Contrast is the distance between the 5th and the 95th percentile, so that a few bright pixels do not make a flat picture
-pass. A stainer that gets CT values of another scale paints one colour everywhere, and its scores then mean nothing.
+pass. A stainer that gets CT values of another scale predicts one colour everywhere, and its scores then mean nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ titanium implants of the phantom have 0.3."""
 
 
 class Window(Protocol):
-    """The CT values between which a stainer tells tissues apart (``tomostain.learning.ranges.CTRange`` is one)."""
+    """The CT values between which a stainer distinguishes tissues (``tomostain.learning.ranges.CTRange`` is one)."""
 
     @property
     def low(self) -> float:
@@ -38,13 +38,13 @@ def contrast(values: npt.NDArray[Any]) -> float:
 
 def flaw_of(
     ct: npt.NDArray[np.floating[Any]],
-    painted: npt.NDArray[np.uint8],
+    predicted: npt.NDArray[np.uint8],
     real: npt.NDArray[np.uint8],
     window: Window,
 ) -> str | None:
-    """What makes a pair impossible to judge, as a half-sentence; None where nothing does.
+    """Why a pair cannot be scored, as part of a sentence; None where it can.
 
-    ``ct`` (n,) CT values, ``painted`` and ``real`` (n, 3) colours of the same pixels, ``window`` the stainer's range.
+    ``ct`` (n,) CT values, ``predicted`` and ``real`` (n, 3) colours of the same pixels, ``window`` the stainer's range.
     """
     if contrast(real) == 0:
         return None
@@ -53,6 +53,6 @@ def flaw_of(
         return f"{outside:.0%} of the CT values lie outside the stainer's range of {window.low:g} to {window.high:g}"
     if contrast(np.clip(ct, window.low, window.high)) < FLAT * (window.high - window.low):
         return f"the CT has no contrast in the stainer's range of {window.low:g} to {window.high:g}"
-    if contrast(painted) < FLAT * contrast(real):
+    if contrast(predicted) < FLAT * contrast(real):
         return "the virtual stain has no contrast"
     return None

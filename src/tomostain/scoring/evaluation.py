@@ -46,7 +46,7 @@ class Evaluation:
         left_out: Sequence[str] = (),
         lpips_net: str | None = None,
     ) -> Evaluation:
-        """Summarise scores, with everything that limits what they show said in the verdict."""
+        """Summarise scores, with everything that limits what they show in the verdict."""
         summary = summarise(scores, without_contrast=without_contrast)
         both = None if trained_on is None else sorted({s.specimen for s in scores} & set(trained_on))
         summary["verdict"] += _caution(both) + _origin(len(simulated), summary["pairs"])
@@ -109,7 +109,7 @@ class Evaluation:
 
 
 def prediction_path(folder: Path, pair: str, method: str) -> Path:
-    """The picture in an evaluation's folder that holds what ``method`` painted for ``pair``."""
+    """The predicted picture in an evaluation's folder, of ``method`` for ``pair``."""
     return Path(folder) / PREDICTIONS / f"{pair}.{method.replace(' ', '_')}.png"
 
 

@@ -1,4 +1,4 @@
-"""Score a stainer and its baselines on the pairs of specimens it has not seen: pairs and methods in, Evaluation out."""
+"""Score a stainer and its baselines on the pairs of held-out specimens: pairs and methods in, Evaluation out."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class CTWindow(Range, Protocol):
 
     @property
     def learnt(self) -> tuple[float, float]:
-        """Lowest and highest CT value met in training."""
+        """Lowest and highest CT value of the training pairs."""
 
     def outside(self, values: npt.NDArray[Any]) -> float:
-        """The share of values that no training pixel had."""
+        """The share of values outside those of the training pairs."""
 
 
 class Judged(Protocol):
-    """What must be known of a stainer to score it (``tomostain.learning.stainer.Stainer`` is one)."""
+    """What scoring needs of a stainer (``tomostain.learning.stainer.Stainer`` is one)."""
 
     @property
     def ct_range(self) -> CTWindow: ...
@@ -53,7 +53,7 @@ class Judged(Protocol):
 
 
 def training_specimens(stainer: Judged) -> tuple[str, ...] | None:
-    """The specimens that a stainer was trained on; None where it does not say."""
+    """The specimens that a stainer was trained on; None where this is not recorded."""
     known = stainer.history.get("specimens")
     return None if known is None else tuple(str(name) for name in known)
 
@@ -66,12 +66,12 @@ def held_out_pairs(
     Raises
     ------
     ValueError
-        All pairs are of training specimens, two share a name, or one is not what the stainer was made for.
+        All pairs are of training specimens, two share a name, or one does not fit the stainer.
     """
     trained_on = training_specimens(stainer)
     if trained_on is None and not allow_training_specimens:
         raise ValueError(
-            "the stainer does not say which specimens it was trained on, so these pairs may be among them; "
+            "the stainer does not record which specimens it was trained on, so these pairs may be among them; "
             "pass --allow-training-specimens if you know that they are not"
         )
     seen = () if allow_training_specimens else trained_on or ()
@@ -89,7 +89,7 @@ def held_out_pairs(
     if not kept:
         raise ValueError(
             f"all {len(files)} pairs are of specimens that the stainer was trained on "
-            f"({', '.join(sorted(set(seen)))}); give pairs of other specimens, or train with --hold-out"
+            f"({', '.join(sorted(set(seen)))}); use pairs of other specimens, or train with --hold-out"
         )
     return list(kept.values()), left_out
 
@@ -105,7 +105,7 @@ def judge(
     left_out: Sequence[str] = (),
     lpips_net: str | None = None,
 ) -> Evaluation:
-    """Stain each pair by each method, keep the pictures in ``folder``, and score them where the pair may be believed.
+    """Stain each pair by each method, store the pictures in ``folder``, and score them with the pair's weights.
 
     Raises
     ------
@@ -124,12 +124,12 @@ def judge(
             simulated.append(pair.name)
         methods: dict[str, Method] = {STAINER: stainer, **baselines}
         for name, method in methods.items():
-            painted = method(_planes(pair, stainer.planes))
-            Image.fromarray(painted).save(prediction_path(folder, pair.name, name))
-            scores.append(_score(pair, name, painted, metrics, use_confidence=use_confidence))
+            predicted = method(_planes(pair, stainer.planes))
+            Image.fromarray(predicted).save(prediction_path(folder, pair.name, name))
+            scores.append(_score(pair, name, predicted, metrics, use_confidence=use_confidence))
             if name == STAINER:
                 there = pair.weight > 0
-                flaw = flaw_of(pair.central_ct[there], painted[there], pair.stain[there], stainer.ct_range)
+                flaw = flaw_of(pair.central_ct[there], predicted[there], pair.stain[there], stainer.ct_range)
                 flaws |= {pair.name: flaw} if flaw else {}
     return Evaluation.of(
         scores,
@@ -146,10 +146,12 @@ def judge(
 
 def _check_fit(pair: Pair, stainer: Judged) -> None:
     if pair.stain_name != stainer.stain:
-        raise ValueError(f"pair {pair.name} is stained with {pair.stain_name}, the stainer learnt {stainer.stain}")
+        raise ValueError(
+            f"pair {pair.name} is stained with {pair.stain_name}, the stainer was trained for {stainer.stain}"
+        )
     if scale_differs(pair.grid.spacing_um, stainer.um_per_px):
         raise ValueError(
-            f"pair {pair.name} has pixels of {pair.grid.spacing_um[0]:g} um, the stainer learnt at "
+            f"pair {pair.name} has pixels of {pair.grid.spacing_um[0]:g} um, the stainer was trained at "
             f"{stainer.um_per_px:g} um; make the pair at that size"
         )
     if len(pair.ct) < stainer.planes:
@@ -165,10 +167,10 @@ def _planes(pair: Pair, planes: int) -> npt.NDArray[np.float32]:
 
 
 def _score(
-    pair: Pair, method: str, painted: npt.NDArray[np.uint8], metrics: Mapping[str, Metric], *, use_confidence: bool
+    pair: Pair, method: str, predicted: npt.NDArray[np.uint8], metrics: Mapping[str, Metric], *, use_confidence: bool
 ) -> Score:
     weight = torch.from_numpy(pair.weight if use_confidence else pair.mask.astype(np.float32))
-    pred, target = (torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] for rgb in (painted, pair.stain))
+    pred, target = (torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] for rgb in (predicted, pair.stain))
     values = {}
     for name, metric in metrics.items():
         try:

@@ -1,7 +1,7 @@
-"""LPIPS v0.1: how far apart two pictures look, from an ImageNet network and the authors' linear heads.
+"""LPIPS v0.1: how different two pictures look, from an ImageNet network and the authors' linear heads.
 
 Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018.
-The weights are published ones, read from a file and checked against a known answer; nothing stands in for them.
+The weights are published ones, read from a file and checked against a known result; without them LPIPS is not computed.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ ADDRESSES: Mapping[Net, tuple[str, str]] = MappingProxyType(
 )
 """Where torchvision's ImageNet weights and the LPIPS authors' heads can be downloaded."""
 
-_PROBE_ANSWERS: Mapping[Net, float] = MappingProxyType({"alex": 0.205181, "squeeze": 0.296466})
-"""What the published weights answer for ``_probe()``; measured with those that give the authors' golden values."""
+_PROBE_RESULTS: Mapping[Net, float] = MappingProxyType({"alex": 0.205181, "squeeze": 0.296466})
+"""LPIPS of ``_probe()`` with the published weights; measured with those that give the authors' golden values."""
 
 _CHANNELS: Mapping[Net, tuple[int, ...]] = MappingProxyType(
     {"alex": (64, 192, 384, 256, 256), "squeeze": (64, 128, 256, 384, 384, 512, 512)},
@@ -128,7 +128,7 @@ class Lpips(nn.Module):
         FileNotFoundError
             There are no weights; the message says how to get them.
         ValueError
-            The file is damaged, holds another network, or does not answer as the published weights do.
+            The file is damaged, holds another network, or does not give the result of the published weights.
         """
         path = find_weights(net, folder)
         metric = cls(net)
@@ -137,10 +137,10 @@ class Lpips(nn.Module):
         except (SafetensorError, RuntimeError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"{path} does not hold the LPIPS weights of {net} ({reason}); fetch them again") from None
-        answer, known = metric(*_probe()).item(), _PROBE_ANSWERS[net]
-        if abs(answer - known) > 1e-4:
+        result, known = metric(*_probe()).item(), _PROBE_RESULTS[net]
+        if abs(result - known) > 1e-4:
             raise ValueError(
-                f"{path} is not the published LPIPS v0.1 with {net}: it answers {answer:.6f} where that answers "
+                f"{path} is not the published LPIPS v0.1 with {net}: its test pictures give {result:.6f} instead of "
                 f"{known:.6f}; fetch it again with `tomostain lpips-weights`"
             )
         return metric
@@ -181,7 +181,7 @@ def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _probe() -> tuple[Tensor, Tensor]:
-    """Two fixed 64 px pictures whose distance tells published weights from others."""
+    """Two fixed 64 px pictures whose distance identifies the published weights."""
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     waves = [torch.sin(0.21 * x + 0.13 * k * y) * torch.cos(0.17 * y - 0.05 * k * x) for k in range(1, 4)]
     first = torch.stack(waves)[None]

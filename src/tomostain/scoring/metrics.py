@@ -1,4 +1,4 @@
-"""How close a virtual stain comes to the real one: SSIM, PSNR and LPIPS of whole images, where the mask lets them see.
+"""How close a virtual stain comes to the real one: SSIM, PSNR and LPIPS of whole images, inside the mask.
 
 Every metric is called with two (b, 3, y, x) tensors of values in [0, data_range] and an optional mask (b, 1, y, x) or
 (y, x): bool, or weights in [0, 1] (mask x confidence). It returns (b,) values. A pixel of weight 0 adds nothing.
@@ -66,7 +66,7 @@ def ssim(pred: Tensor, target: Tensor, *, data_range: float, mask: Tensor | None
 def lpips(
     pred: Tensor, target: Tensor, *, data_range: float, mask: Tensor | None = None, metric: Lpips | None = None
 ) -> Tensor:
-    """LPIPS v0.1 (see ``tomostain.scoring.lpips``), AlexNet unless another ``metric`` is given; lower is better.
+    """LPIPS v0.1 (see ``tomostain.scoring.lpips``), AlexNet unless another ``metric`` is passed; lower is better.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _checked(pred: Tensor, target: Tensor, data_range: float, mask: Tensor | Non
     if not (weight.min().item() >= 0.0 and weight.max().item() <= 1.0):
         raise ValueError("the weights of a mask must lie in [0, 1]")
     if not bool((weight.sum(dim=(1, 2, 3)) > 0).all()):
-        raise ValueError("the mask masks everything; there is no pixel left to compare")
+        raise ValueError("the mask leaves no pixel to compare")
     return pred, target, weight
 
 

@@ -1,6 +1,6 @@
-"""From the scores of single pairs to what may be claimed: means over specimens, intervals, and a plain verdict.
+"""From the scores of single pairs to the conclusion: means over specimens, intervals, and a plain verdict.
 
-Specimens, not images, are what a study has many of: the sections of one specimen are alike, so they count once. Every
+The statistical unit is the specimen, not the image: sections of one specimen are alike, so they count once. Every
 mean is the mean over specimens of each specimen's mean. Every interval is Student's t interval of these means, and of
 their paired differences where two methods are compared (Student, "The probable error of a mean", Biometrika, 1908). It
 keeps its level from two specimens on, where it is wide; a bootstrap of so few is far too narrow.
@@ -71,7 +71,7 @@ def interval(values: Sequence[float], *, level: float = LEVEL) -> dict[str, Any]
 
 
 def summarise(scores: Sequence[Score], *, without_contrast: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Everything that may be said of the scores.
+    """Means, intervals and verdict of the scores.
 
     ``methods`` holds mean and interval of each method and metric. ``gains`` holds, for each baseline and metric, how
     much better the stainer is on the same specimens (positive is better, whichever way the metric points), its
@@ -144,18 +144,18 @@ def verdict(
     better, worse, open_ = (
         [metric.upper() for metric, known in beaten.items() if known is wanted] for wanted in (True, False, None)
     )
-    said = []
+    sentences = []
     if better:
-        said.append(f"The stainer is better than the colour table in {_listed(better)}.")
+        sentences.append(f"The stainer is better than the colour table in {_listed(better)}.")
     if worse:
-        said.append(f"{'It' if better else 'The stainer'} is worse than the colour table in {_listed(worse)}.")
-    if open_ and not said:
-        said.append(f"It is not shown that the stainer is better than the colour table in {_listed(open_, 'or')}.")
+        sentences.append(f"{'It' if better else 'The stainer'} is worse than the colour table in {_listed(worse)}.")
+    if open_ and not sentences:
+        sentences.append(f"It is not shown that the stainer is better than the colour table in {_listed(open_, 'or')}.")
     elif open_:
-        said.append(f"In {_listed(open_)} the difference may be chance.")
+        sentences.append(f"In {_listed(open_)} the difference may be chance.")
     if specimens < FEW_SPECIMENS:
-        said.append(f"Only {specimens} specimens were held out, so this is a first sign and no proof.")
-    return " ".join(said)
+        sentences.append(f"Only {specimens} specimens were held out, so this is a first sign and no proof.")
+    return " ".join(sentences)
 
 
 def _decided(gain: Mapping[str, Any]) -> bool | None:
