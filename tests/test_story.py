@@ -35,10 +35,10 @@ def test_held_out_specimen_is_never_trained_on(story):
     assert sorted(about["history"]["specimens"]) == ["S00", "S01"]
 
 
-def test_scores_stand_beside_both_baselines(story):
+def test_scores_stand_beside_both_baselines_and_the_perfect_section(story):
     with (story / "evaluation" / "scores.csv").open() as file:
         methods = [row["method"] for row in csv.DictReader(file)]
-    assert sorted(set(methods)) == ["colour table", "mean colour", "stainer"]
+    assert sorted(set(methods)) == ["colour table", "mean colour", "perfect section", "stainer"]
     assert methods.count("stainer") == 2
 
 
@@ -58,7 +58,7 @@ def test_every_result_has_its_record(story):
 def test_report_is_one_file_that_needs_no_other(story):
     page = (story / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
-    for word in ("S02", "toluidine blue", "SSIM", "colour table"):
+    for word in ("S02", "toluidine blue", "SSIM", "colour table", "Skill"):
         assert word in page
 
 

@@ -125,6 +125,20 @@ def test_there_is_no_verdict_on_pictures_without_contrast() -> None:
     assert summary["gains"]["colour table"]["ssim"]["low"] > 0
 
 
+@pytest.mark.parametrize(("metric", "ours", "expected"), [("ssim", 0.6, 0.25), ("lpips", 0.2, 0.75)])
+def test_skill_is_the_share_of_the_way_from_the_table_to_the_perfect_section(
+    metric: str, ours: float, expected: float
+) -> None:
+    table, perfect = (0.5, 0.9) if metric == "ssim" else (0.26, 0.18)
+    scores = _scores({"a": [ours - 0.1] * 3, "b": [ours + 0.1]}, {"a": [table] * 3, "b": [table]}, metric=metric)
+    assert summarise(scores)["skill"] == {}
+    scores += [Score(s.specimen, s.pair, "perfect section", {metric: perfect}, 100) for s in scores[:4]]
+    summary = summarise(scores)
+    assert summary["skill"] == {metric: pytest.approx(expected)}
+    assert set(summary["gains"]) == {"colour table"}
+    assert "perfect" not in summary["verdict"]
+
+
 def test_a_method_that_was_not_scored_everywhere_is_refused() -> None:
     scores = _scores({"a": [0.5, 0.6]}, {"a": [0.5]})
     with pytest.raises(ValueError, match="once on every pair"):

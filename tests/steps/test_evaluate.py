@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,6 +243,32 @@ def test_the_table_and_the_verdict_are_shown_and_are_those_of_the_summary(
         assert float(means[method]) == pytest.approx(summary["methods"][method]["ssim"]["mean"], rel=1e-3)
     gain = summary["gains"]["colour table"]["ssim"]["mean"]
     assert float(means["gain over the colour table"]) == pytest.approx(gain, rel=1e-3)
+
+
+def test_where_all_pairs_know_their_perfect_section_the_skill_is_that_of_the_stored_scores(
+    lab: tuple[Path, Fake], caplog: pytest.LogCaptureFixture
+) -> None:
+    home, _ = lab
+    for number in range(2):
+        pair = _pair(f"k{number}", f"K{number}", number)
+        known = Fake(off=4)(pair.ct[:1])
+        save_pair(dataclasses.replace(pair, truth=known), home / "known" / f"{number}.pair.zarr")
+    with caplog.at_level("INFO", logger="tomostain"):
+        out = evaluate(home / "stainer", home / "known", home / "evaluation", recipe=FAST)
+    found = Evaluation.load(out)
+    mean = {
+        method: np.mean([float(row["psnr"]) for row in _rows(out / "specimens.csv") if row["method"] == method])
+        for method in ("stainer", "colour table", "perfect section")
+    }
+    way = (mean["stainer"] - mean["colour table"]) / (mean["perfect section"] - mean["colour table"])
+    assert 0.5 < way < 0.9
+    assert found.summary["skill"]["psnr"] == pytest.approx(way, abs=1e-5)
+    (line,) = [line for line in caplog.messages[-1].splitlines() if line.startswith("skill")]
+    assert float(line.split("  ")[-1]) == pytest.approx(way, abs=0.005)
+    save_pair(_pair("k2", "K2", 2), home / "known" / "2.pair.zarr")
+    mixed = Evaluation.load(evaluate(home / "stainer", home / "known", home / "mixed", recipe=FAST))
+    assert mixed.summary["skill"] == {}
+    assert "perfect section" not in mixed.summary["methods"]
 
 
 def test_an_evaluation_comes_back_as_it_was_saved(lab: tuple[Path, Fake], tmp_path: Path) -> None:

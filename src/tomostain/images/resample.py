@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,26 @@ from scipy import ndimage
 from tomostain.images.geometry import Floats, Grid, Placement, Plane
 from tomostain.images.image import LazyArray, Level, Slide, Volume
 from tomostain.images.srgb import RGB, Linear, to_linear, to_srgb
+
+
+@dataclass(frozen=True, eq=False)
+class _Channel:
+    """One channel of a lazy colour volume (z, y, x, 3) as a lazy volume (z, y, x)."""
+
+    colours: LazyArray
+    channel: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.colours.shape[:3])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.colours.dtype)
+
+    def __getitem__(self, window: Any, /) -> Any:
+        return np.asarray(self.colours[(*window, self.channel)])
+
 
 _POINTS = 4
 """Points along each axis of a plane pixel that its area average is made of."""
@@ -63,6 +84,18 @@ def plane_of(
     offsets = (np.arange(planes) - (planes - 1) / 2) * step
     cuts = [sample_volume(volume.array, volume.grid, plane.points_um(offset), order=order) for offset in offsets]
     return np.stack(cuts)
+
+
+def colours_on_plane(volume: Volume, plane: Plane) -> RGB:
+    """Cut a plane out of a colour volume: (y, x, 3) uint8 sRGB, white outside the volume.
+
+    Colours are interpolated linearly as they are coded, as any viewer does; as light, thin bright gaps would widen.
+    """
+    points_um = plane.points_um()
+    channels = [_Channel(volume.array, channel) for channel in range(3)]
+    cut = np.stack([sample_volume(one, volume.grid, points_um, fill=255.0) for one in channels], axis=-1)
+    rgb: RGB = np.floor(cut + 0.5).astype(np.uint8)
+    return rgb
 
 
 def slide_on_plane(slide: Slide, placement: Placement, plane: Plane) -> tuple[RGB, npt.NDArray[np.bool_]]:

@@ -14,10 +14,11 @@ from tomostain.io.slides import read_mask, read_picture, read_slide
 from tomostain.io.volumes import read_volume
 from tomostain.pairs.pair import Pair, make_pair
 from tomostain.pairs.recipe import PairRecipe
+from tomostain.pairs.truth import TruthFiles, with_truth
 
 
-def make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:
-    """Read a volume and a slide and make the pair that a recipe describes.
+def make(volume: Path, slide: Path, name: str, recipe: PairRecipe, *, truth: TruthFiles | None = None) -> Pair:
+    """Read a volume and a slide and make the pair that a recipe describes; ``truth`` is what a phantom knows of it.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe) -> Pair:
         stain_name=recipe.stain,
     )
     warn_if_grey(slide.name, made.stain[made.mask])
-    return made
+    return made if truth is None else with_truth(made, truth)
 
 
 def missing(recipe: PairRecipe) -> list[str]:

@@ -27,7 +27,10 @@ from tomostain.io.volumes.zarr_store import attributes_of, read_whole
 FORMAT = "tomostain-pair"
 SUFFIX = ".pair.zarr"
 _DTYPES = {"ct": np.float32, "stain": np.uint8, "mask": np.uint8, "confidence": np.float32, "inside": np.uint8}
-_OPTIONAL = ("inside",)
+_DTYPES |= {"truth": np.uint8, "tissues": np.uint8}
+_OPTIONAL = ("inside", "truth", "tissues")
+OUTSIDE = 255
+"""Value of ``Pair.tissues`` outside the volume."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,8 @@ class Pair:
     (True where both exist), ``confidence`` (y, x) float32 in [0, 1]. ``grid`` is the plane's raster (um).
     ``simulated`` says which of ``CT`` and ``stain`` come from the phantom and not from a real specimen. ``inside``
     (y, x) bool is True where the CT volume has values, elsewhere ``ct`` is filled; None: it has values everywhere.
+    ``truth`` (y, x, 3) uint8 sRGB is the perfect section and ``tissues`` (y, x) uint8 its labels (``pairs.truth``), in
+    pairs of the phantom; None for real pairs.
     """
 
     ct: npt.NDArray[np.float32]
@@ -52,6 +57,8 @@ class Pair:
     notes: Mapping[str, Any] = field(default_factory=dict)
     simulated: tuple[str, ...] = ()
     inside: npt.NDArray[np.bool_] | None = None
+    truth: npt.NDArray[np.uint8] | None = None
+    tissues: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if not self.specimen:
@@ -61,9 +68,11 @@ class Pair:
         shape = self.grid.shape
         found = {"ct": self.ct.shape[1:], "stain": self.stain.shape[:2], "mask": self.mask.shape}
         found["confidence"] = self.confidence.shape
-        found |= {} if self.inside is None else {"inside": self.inside.shape}
+        optional = {"inside": self.inside, "truth": self.truth, "tissues": self.tissues}
+        found |= {name: there.shape[:2] for name, there in optional.items() if there is not None}
         wrong = {name: there for name, there in found.items() if tuple(there) != shape}
-        if wrong or self.ct.ndim != 3 or self.stain.shape[2:] != (3,):
+        colours = [image.shape[2:] for image in (self.stain, self.truth) if image is not None]
+        if wrong or self.ct.ndim != 3 or colours != [(3,)] * len(colours):
             raise ValueError(f"pair {self.name}: CT and stain must share one raster {shape}; {wrong or 'wrong axes'}")
         if not self.mask.any():
             raise ValueError(f"pair {self.name}: the mask leaves no pixel; check the placement and the exclude mask")
@@ -79,7 +88,8 @@ class Pair:
 
     def __repr__(self) -> str:
         size = f"{by(self.grid.shape)} px of {by(self.grid.spacing_um)} um"
-        return f"<Pair {self.name} of {self.specimen}: {size}, {self.stain_name}, CT planes: {len(self.ct)}>"
+        known = "" if self.truth is None else ", perfect section known"
+        return f"<Pair {self.name} of {self.specimen}: {size}, {self.stain_name}, CT planes: {len(self.ct)}{known}>"
 
     @property
     def weight(self) -> npt.NDArray[np.float32]:
@@ -173,6 +183,8 @@ def save_pair(pair: Pair, path: Path) -> Path:
     arrays: dict[str, npt.NDArray[Any]] = {"ct": pair.ct, "stain": pair.stain}
     arrays |= {"mask": pair.mask.astype(np.uint8), "confidence": pair.confidence}
     arrays |= {} if pair.inside is None else {"inside": pair.inside.astype(np.uint8)}
+    arrays |= {} if pair.truth is None else {"truth": pair.truth}
+    arrays |= {} if pair.tissues is None else {"tissues": pair.tissues}
     for name, values in arrays.items():
         chunk = tuple(min(n, 512) for n in values.shape)
         settings: dict[str, Any] = {
@@ -227,6 +239,11 @@ def grey_values_in(paths: Iterable[Path]) -> dict[str, GreyValues]:
     return {name: GreyValues.pooled(values) for name, values in sorted(parts.items())}
 
 
+def knows_truth(path: Path) -> bool:
+    """Whether a saved pair holds its perfect section; reads no image."""
+    return "truth" in (attributes_of(path).get("arrays") or ())
+
+
 def load_pair(path: Path) -> Pair:
     """Read a pair.
 
@@ -272,6 +289,8 @@ def _load(path: Path) -> Pair:
         notes=dict(about["notes"]),
         inside=arrays["inside"].astype(bool) if "inside" in arrays else None,
         simulated=tuple(str(part) for part in about.get("simulated", ())),
+        truth=arrays.get("truth"),
+        tissues=arrays.get("tissues"),
     )
 
 

@@ -15,6 +15,7 @@ from tomostain.io.tables import read_table
 from tomostain.io.volumes.options import VolumeOptions
 from tomostain.pairs.making import missing
 from tomostain.pairs.recipe import PairRecipe
+from tomostain.pairs.truth import TruthFiles
 from tomostain.phantom.manifest import FILE, read_cohort
 from tomostain.runs import split_inside
 
@@ -33,6 +34,8 @@ class Row:
     recipe: PairRecipe
     where: str
     """Table and line, for messages."""
+    truth: TruthFiles | None = None
+    """What is known of a phantom's section."""
 
 
 def _flag(text: str) -> bool:
@@ -120,7 +123,7 @@ def rows_of_table(table: Path, recipe: PairRecipe, *, placed: bool = True) -> li
 
 
 def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
-    """One row for each slide of a phantom cohort, with its true placement and damage mask.
+    """One row for each slide of a phantom cohort, with its true placement, damage mask, stain and tissues.
 
     Raises
     ------
@@ -130,6 +133,7 @@ def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
     cohort = read_cohort(folder)
     rows = []
     for specimen in cohort["specimens"]:
+        truth = TruthFiles(folder / specimen["stain_truth"], folder / specimen["labels"])
         for slide in specimen["slides"]:
             made = dataclasses.replace(
                 recipe,
@@ -140,7 +144,7 @@ def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
             )
             name = checked_name(f"{specimen['name']}_{slide['name']}", "pair")
             volume, picture = folder / specimen["ct"], folder / slide["slide"]
-            rows.append(Row(volume, picture, name, made, f"{FILE}, {name}"))
+            rows.append(Row(volume, picture, name, made, f"{FILE}, {name}", truth))
     return rows
 
 

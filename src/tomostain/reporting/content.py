@@ -25,7 +25,7 @@ from tomostain.scoring.baselines import COLOUR_TABLE, Baseline
 from tomostain.scoring.evaluation import Evaluation
 from tomostain.scoring.judging import training_specimens
 from tomostain.scoring.metrics import HIGHER_IS_BETTER
-from tomostain.scoring.scores import STAINER
+from tomostain.scoring.scores import PERFECT, STAINER
 
 _LOSSLESS_PIXELS = 2_500_000
 """Pixels of all cases' planes up to which pictures are PNG; beyond, JPEG keeps the page small enough to send."""
@@ -84,6 +84,7 @@ def report_content(
         "n_pairs": summary["pairs"],
         "score_rows": words.score_rows(summary),
         "gain_rows": words.gain_rows(summary),
+        "skill_row": words.skill_row(summary),
         "scores_svg": _scores_svg(evaluation, facts),
         "unseen": words.unseen(summary),
         "noticeable": JUST_NOTICEABLE,
@@ -175,7 +176,7 @@ def _scores_svg(evaluation: Evaluation, facts: Sequence[Mapping[str, Any]]) -> s
         for method in methods
     }
     names = {fact["key"]: f"{fact['name']}, {fact['direction']} is better" for fact in facts}
-    return scores_figure(metrics, points, methods, names)
+    return scores_figure(metrics, points, methods, names, ceiling=PERFECT)
 
 
 def _curves_svg(path: Path) -> str:

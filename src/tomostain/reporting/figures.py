@@ -17,7 +17,12 @@ from matplotlib.ticker import MaxNLocator
 INK = "#010203"
 """Stands for the page's own text colour; replaced by ``currentColor`` in the SVG."""
 
-METHOD_COLOURS = {"stainer": "#4457c0", "colour table": "#c27a2c", "mean colour": "#8b8680"}
+METHOD_COLOURS = {
+    "stainer": "#4457c0",
+    "colour table": "#c27a2c",
+    "mean colour": "#8b8680",
+    "perfect section": "#3d8f6b",
+}
 _CYCLE = ("#4457c0", "#c27a2c", "#3d8f6b", "#b0476a", "#7a5bb5", "#8b8680", "#2f94a8", "#a3902f")
 
 _STYLE: Any = {
@@ -53,8 +58,12 @@ def scores_figure(
     points: Mapping[str, Mapping[str, Sequence[float]]],
     spread: Mapping[str, Mapping[str, Mapping[str, Any]]],
     names: Mapping[str, str],
+    *,
+    ceiling: str = "",
 ) -> str:
     """A panel for each metric: each pair a dot, each method's mean over specimens a bar with its 95 % interval.
+
+    The mean of the method ``ceiling``, where it is among them, is drawn as a dashed line through the panel.
 
     ``points[method][metric]`` are the pairs' values, ``spread[method][metric]`` has "mean", "low", "high".
     """
@@ -73,6 +82,9 @@ def scores_figure(
                 if low is not None:
                     panel.plot([low, high], [row + 0.12] * 2, color=colour, lw=2.4, solid_capstyle="round")
                 panel.plot([mean], [row + 0.12], "o", ms=7, color=colour, mec="white", mew=1)
+            top = spread[ceiling][metric]["mean"] if ceiling in spread else None
+            if top is not None:
+                panel.axvline(top, color=METHOD_COLOURS.get(ceiling, _CYCLE[-1]), lw=1.2, ls="--", zorder=0)
             panel.set_title(names[metric])
             panel.grid(axis="x")
             panel.tick_params(axis="y", length=0)

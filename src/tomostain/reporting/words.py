@@ -9,7 +9,7 @@ from tomostain.learning.ranges import out_of_range as out_of_range_words
 from tomostain.pairs.pair import Pair
 from tomostain.reporting.errors import JUST_NOTICEABLE, ColourClass
 from tomostain.scoring.baselines import COLOUR_TABLE
-from tomostain.scoring.scores import FEW_SPECIMENS, STAINER
+from tomostain.scoring.scores import FEW_SPECIMENS, PERFECT, STAINER
 
 Summary = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ MEANINGS = {
     "lpips": "Learned perceptual distance (LPIPS v0.1): how different do the pictures look? 0 is identical.",
 }
 PHANTOM = "Simulated (phantom)"
-_STYLES = {STAINER: "stainer", COLOUR_TABLE: "table", "mean colour": "mean"}
+_STYLES = {STAINER: "stainer", COLOUR_TABLE: "table", "mean colour": "mean", PERFECT: "perfect"}
 
 
 def title(stain: str, summary: Summary) -> str:
@@ -188,6 +188,12 @@ def gain_rows(summary: Summary) -> list[dict[str, Any]]:
         sign = "+" if gain["mean"] is None or gain["mean"] > 0 else ""
         cells.append({**cell, "value": sign + cell["value"], "won": gain["pairs_won"]})
     return [{"label": "gain over the colour table (positive is better)", "cells": cells}]
+
+
+def skill_row(summary: Summary) -> list[str]:
+    """The skill in each metric, empty where it is not known."""
+    found = summary["skill"]
+    return ["undefined" if found[m] is None else f"{found[m]:.2f}" for m in summary["metrics"]] if found else []
 
 
 def warnings(

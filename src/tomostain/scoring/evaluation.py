@@ -17,7 +17,7 @@ from tomostain.io.tables import read_table, write_table
 from tomostain.runs import write_text_atomically
 from tomostain.scoring.baselines import COLOUR_TABLE
 from tomostain.scoring.metrics import HIGHER_IS_BETTER
-from tomostain.scoring.scores import Score, specimen_means, summarise
+from tomostain.scoring.scores import PERFECT, Score, specimen_means, summarise
 
 SUMMARY, SCORES, SPECIMENS, PREDICTIONS = "summary.json", "scores.csv", "specimens.csv", "predictions"
 
@@ -92,7 +92,7 @@ class Evaluation:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             fault = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(f"{folder} cannot be read as an evaluation ({fault}); evaluate again") from None
-        return cls(scores, {"simulated": [], "without_contrast": {}, **summary})
+        return cls(scores, {"simulated": [], "without_contrast": {}, "skill": {}, **summary})
 
     def describe(self) -> str:
         """A table of means over specimens with their 95 % intervals, and the verdict."""
@@ -101,6 +101,8 @@ class Evaluation:
         head = ["mean over specimens", *(f"{m.upper()} ({_direction(m)} is better)" for m in metrics)]
         rows = [[method, *(_cell(spread[m]) for m in metrics)] for method, spread in methods.items()]
         rows += [["gain over the colour table", *(_cell(gains[m], sign="+") for m in metrics)]] if gains else []
+        if skill := self.summary["skill"]:
+            rows.append([f"skill (table 0, {PERFECT} 1)", *(_number(skill[m], ".2f") for m in metrics)])
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
         count, pairs = self.summary["specimens"], self.summary["pairs"]
@@ -135,10 +137,14 @@ def _direction(metric: str) -> str:
 
 def _cell(spread: Mapping[str, Any], *, sign: str = "") -> str:
     def number(value: float | None) -> str:
-        return "infinite" if value is None else f"{value:{sign}.4g}"
+        return "infinite" if value is None else _number(value, f"{sign}.4g")
 
     low, high = spread["low"], spread["high"]
     return number(spread["mean"]) + ("" if low is None else f" [{number(low)}, {number(high)}]")
+
+
+def _number(value: float | None, digits: str) -> str:
+    return "undefined" if value is None else f"{value:{digits}}"
 
 
 def _score(row: Mapping[str, str], metrics: Sequence[str]) -> Score:

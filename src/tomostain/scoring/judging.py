@@ -14,11 +14,11 @@ from torch import Tensor
 
 from tomostain import runs
 from tomostain.images.grid import scale_differs
-from tomostain.pairs.pair import Pair, load_pair
+from tomostain.pairs.pair import Pair, knows_truth, load_pair
 from tomostain.scoring.baselines import Range
 from tomostain.scoring.contrast import flaw_of
 from tomostain.scoring.evaluation import PREDICTIONS, Evaluation, prediction_path
-from tomostain.scoring.scores import STAINER, Score
+from tomostain.scoring.scores import PERFECT, STAINER, Score
 
 Method = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
 """CT (planes, y, x) in its own values -> colours (y, x, 3): the stainer, or a baseline."""
@@ -107,6 +107,8 @@ def judge(
 ) -> Evaluation:
     """Stain each pair by each method, store the pictures in ``folder``, and score them with the pair's weights.
 
+    Where all pairs know their perfect section it is scored as a method too.
+
     Raises
     ------
     ValueError
@@ -117,14 +119,16 @@ def judge(
     out_of_range: dict[str, float] = {}
     flaws: dict[str, str] = {}
     simulated = []
+    known = all(knows_truth(file) for file in files)
     for file in runs.progress(files, desc="evaluate", unit="pair"):
         pair = load_pair(file)
         out_of_range[pair.name] = stainer.ct_range.outside(pair.central_ct[pair.mask])
         if pair.simulated:
             simulated.append(pair.name)
         methods: dict[str, Method] = {STAINER: stainer, **baselines}
-        for name, method in methods.items():
-            predicted = method(_planes(pair, stainer.planes))
+        pictures = {name: method(_planes(pair, stainer.planes)) for name, method in methods.items()}
+        pictures |= {PERFECT: pair.truth} if known and pair.truth is not None else {}
+        for name, predicted in pictures.items():
             Image.fromarray(predicted).save(prediction_path(folder, pair.name, name))
             scores.append(_score(pair, name, predicted, metrics, use_confidence=use_confidence))
             if name == STAINER:

@@ -20,7 +20,9 @@ from tomostain.scoring.baselines import COLOUR_TABLE
 from tomostain.scoring.metrics import HIGHER_IS_BETTER
 
 STAINER = "stainer"
-"""The method that is judged; every other method is a baseline."""
+"""The method that is judged; every other method but the perfect section is a baseline."""
+PERFECT = "perfect section"
+"""Scored where all pairs know it (``Pair.truth``): the ceiling, as slides differ in dye and damage."""
 LEVEL = 0.95
 """Confidence level of every interval. Each metric is judged by itself."""
 FEW_SPECIMENS = 3
@@ -77,6 +79,7 @@ def summarise(scores: Sequence[Score], *, without_contrast: Mapping[str, str] | 
     much better the stainer is on the same specimens (positive is better, whichever way the metric points), its
     interval, and on how many pairs and specimens it is better. ``beats_colour_table`` holds for each metric True where
     the whole interval lies above zero, False where it lies below, and None where chance may explain the difference.
+    ``skill`` holds the skill in each metric, where the perfect section was scored; otherwise it is empty.
     ``without_contrast`` names the pairs whose pictures cannot be judged, and why; there is then no verdict.
 
     Raises
@@ -101,7 +104,7 @@ def summarise(scores: Sequence[Score], *, without_contrast: Mapping[str, str] | 
 
     spread = {method: {m: interval(_means(values(method, m))) for m in metrics} for method in methods}
     gains: dict[str, dict[str, Any]] = {}
-    for method in [m for m in methods if m != STAINER]:
+    for method in [m for m in methods if m not in (STAINER, PERFECT)]:
         gains[method] = {}
         for metric in metrics:
             sign = 1.0 if HIGHER_IS_BETTER.get(metric, True) else -1.0
@@ -121,9 +124,25 @@ def summarise(scores: Sequence[Score], *, without_contrast: Mapping[str, str] | 
         "methods": spread,
         "gains": gains,
         "beats_colour_table": beaten,
+        "skill": {m: skill(*(spread[by][m]["mean"] for by in (STAINER, COLOUR_TABLE, PERFECT))) for m in metrics}
+        if {COLOUR_TABLE, PERFECT} <= set(spread)
+        else {},
         "without_contrast": flaws,
         "verdict": verdict(beaten, specimens=len(by_specimen), without_contrast=flaws),
     }
+
+
+def skill(score: float, table: float, perfect: float) -> float | None:
+    """The share of the way from the colour table to the perfect section that a score has gone, whichever way is better.
+
+    None where the two are the same or infinite. Each is a mean over specimens.
+
+    >>> skill(0.6, 0.5, 0.7), skill(0.25, 0.3, 0.2), skill(0.5, 0.5, 0.5)
+    (0.5, 0.5, None)
+    """
+    if perfect == table or not all(map(math.isfinite, (score, table, perfect))):
+        return None
+    return round((score - table) / (perfect - table), 6)
 
 
 def verdict(

@@ -25,7 +25,7 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
     specimen and, as needed, name, placement, aligned, planes, exclude, stain, spacing_um ("z y x", or one number),
     slide_um, and for raw values shape ("z y x"), dtype, offset; paths are relative to the table, a column named comment
     is not read. TABLE.csv --check only checks it. COHORT OUT makes the pairs of a phantom cohort, with its true
-    placements and damage masks.
+    placements and damage masks, the perfect section and the tissue labels.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def _make_many(rows: Sequence[Row], out: Path) -> None:
                 target, "pair", recipe=row.recipe, inputs=[row.slide], keep=target.exists, reopen=True
             ) as one:
                 one.clear()
-                save_pair(make(row.volume, row.slide, row.name, row.recipe), target)
+                save_pair(make(row.volume, row.slide, row.name, row.recipe, truth=row.truth), target)
         except BlockingIOError:
             raise
         except (ValueError, OSError) as error:
