@@ -136,9 +136,9 @@ def test_faults_are_one_sentence_and_a_status(words, status, sentence, capsys, t
 @pytest.mark.parametrize(
     ("fault", "status", "sentence"),
     [
-        (KeyError("processors"), 70, "this is a fault of tomostain (KeyError: 'processors', test_cli.py line"),
-        (TypeError("a\nb"), 70, "this is a fault of tomostain (TypeError: a b,"),
-        (AssertionError(), 70, "this is a fault of tomostain (AssertionError: AssertionError,"),
+        (KeyError("processors"), 70, "this is a bug in tomostain (KeyError: 'processors', test_cli.py line"),
+        (TypeError("a\nb"), 70, "this is a bug in tomostain (TypeError: a b,"),
+        (AssertionError(), 70, "this is a bug in tomostain (AssertionError: AssertionError,"),
         (ValueError("two\n lines"), 1, "two lines"),
         (MemoryError(), 1, "not enough memory (MemoryError)"),
         (RuntimeError("can't start new thread"), 1, "not enough memory (can't start new thread)"),

@@ -15,7 +15,7 @@ from tomostain.steps.demo import DemoRecipe, _metrics, demo
 # The third specimen's titanium has values that two others do not; being told so is right, and not what is tested here.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:CT values outside those met in training",
-    "ignore:the demo goes on without LPIPS",
+    "ignore:the demo continues without LPIPS",
 )
 
 

@@ -1,6 +1,6 @@
 """tomostain: virtual staining for 3D X-ray histology.
 
-read volume and slide -> register -> pair -> train -> evaluate -> stain the volume -> see, measure, trust.
+read volume and slide -> register -> pair -> train -> evaluate -> stain the volume -> view, measure, check.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ def pick(name: str, table: Mapping[str, Any], *, trust: bool = True) -> Any:
     Raises
     ------
     ValueError
-        The name is not in the table (the nearest one is told), its module has no such name, or the name would import
-        code from elsewhere while ``trust`` is false.
+        The name is not in the table (the message suggests the nearest one), its module has no such name, or the
+        name would import code from elsewhere while ``trust`` is false.
     """
     if name in table:
         return table[name]

@@ -1,4 +1,4 @@
-"""What a run tells its user: sentences in the log ``tomostain``, and progress bars on stderr."""
+"""Messages of a run: sentences in the log ``tomostain``, and progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ LOGGER = logging.getLogger("tomostain")
 
 
 def say(text: str) -> None:
-    """Tell the user what was found or decided: on stderr on the command line, in the log ``tomostain`` elsewhere."""
+    """Report a result or a decision: on stderr on the command line, in the log ``tomostain`` elsewhere."""
     LOGGER.info(text)
 
 
 def progress(items: Iterable[Item], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterator[Item]:
-    """Pass items on and show on stderr how far it is and how long it will take; one line in ten seconds in a log."""
+    """Yield items and show progress and remaining time on stderr; in a log, one line in ten seconds."""
     yield from _bar(items, total=total, desc=desc, unit=unit)
 
 
 def progress_bar(*, total: int, initial: int = 0, desc: str = "", unit: str = "it") -> tqdm[Any]:
-    """A bar as ``progress`` shows it, to be moved by hand (``update``) and closed; ``initial`` was done before."""
+    """A bar as ``progress`` shows it, moved by ``update`` and then closed; ``initial`` was done before."""
     return _bar(None, total=total, initial=initial, desc=desc, unit=unit, unit_scale=True)
 
 

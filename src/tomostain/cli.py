@@ -1,6 +1,6 @@
-"""The command line: one table of words; a step's signature and recipe are its arguments, flags and YAML keys.
+"""The command line: one table of commands; a step's signature and recipe are its arguments, flags and YAML keys.
 
-Only the module of the word that was typed is imported.
+Only the module of the command that was typed is imported.
 """
 
 from __future__ import annotations
@@ -62,23 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch: large tensors in huge pages, where Linux has them
     warnings.showwarning = _show_warning
     _report_to(sys.stderr)
-    speaker = f"tomostain {words[0]}" if words and words[0] in COMMANDS else "tomostain"
+    command = f"tomostain {words[0]}" if words and words[0] in COMMANDS else "tomostain"
     try:
         _app().meta(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return 0
     except CycloptsError as error:
-        hint = f" ({speaker} --help)" if speaker != "tomostain" else ""
-        return _say(speaker, f"{_usage(error)}{hint}", USAGE_FAULT)
+        hint = f" ({command} --help)" if command != "tomostain" else ""
+        return _say(command, f"{_usage(error)}{hint}", USAGE_FAULT)
     except KeyboardInterrupt:
-        return _say(speaker, "interrupted; what was finished is kept", INTERRUPTED)
+        return _say(command, "interrupted; finished files are kept", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
         return BROKEN_PIPE
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        return _say(speaker, *_sentence(error))
+        return _say(command, *_sentence(error))
     finally:
         _report_to(None)
 
@@ -123,15 +123,15 @@ def _app() -> App:
         Parameters
         ----------
         recipe
-            YAML file with settings, or the name of a recipe that ships; what is typed wins.
+            YAML file with settings, or the name of a recipe that ships; options that are typed replace its settings.
         as_json
-            Print what the record says of the result as one JSON object, instead of its path.
+            Print the record of the result as one JSON object, instead of its path.
         quiet
             Show warnings and errors only.
         verbose
             Show more, such as how long the command took.
         log
-            File to which everything that is shown is added, with times.
+            File to which all messages are appended, with times.
         """
         _report_to(sys.stderr, quiet=quiet, verbose=verbose, file=log)
         known = words[:1] if words and words[0] in COMMANDS else ()
@@ -194,7 +194,7 @@ def _examples(text: str) -> list[str]:
 
 
 def _sentence(error: Exception) -> tuple[str, int]:
-    """What to say of an error, and the exit status."""
+    """The message of an error, and the exit status."""
     cause: BaseException = error
     while isinstance(cause, ImportError) and cause.__cause__ is not None:
         cause = cause.__cause__
@@ -214,7 +214,7 @@ def _sentence(error: Exception) -> tuple[str, int]:
     frames = traceback.extract_tb(cause.__traceback__)
     place = f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
     return (
-        f"this is a fault of tomostain ({type(cause).__name__}: {text}{place}); please report it with what "
+        f"this is a bug in tomostain ({type(cause).__name__}: {text}{place}); please report it with what "
         f"{TRACEBACK}=1 shows when the command is run again",
         OUR_FAULT,
     )
@@ -244,8 +244,8 @@ def _one_line(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def _say(speaker: str, sentence: str, status: int) -> int:
-    LOGGER.error("%s: %s", speaker, sentence)
+def _say(command: str, sentence: str, status: int) -> int:
+    LOGGER.error("%s: %s", command, sentence)
     LOGGER.debug("", exc_info=True)
     return status
 
@@ -271,7 +271,7 @@ def _report_to(stream: TextIO | None, *, quiet: bool = False, verbose: bool = Fa
 
 
 def _print_result(path: Path, *, as_json: bool) -> None:
-    """Print a path as the bytes that the file system knows it by, or what the record says of what lies there."""
+    """Print a path as the bytes that the file system knows it by, or the record of the output."""
     text = f"{path}\n"
     if as_json:
         record = runs.read_record(path) if runs.is_complete(path) else {}

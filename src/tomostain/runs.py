@@ -248,7 +248,7 @@ def write_text_atomically(path: Path, text: str) -> Path:
 
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
-    """Hand out a hidden sibling of ``out`` to be written, file or folder, and rename it to ``out`` at the end.
+    """Yield a hidden sibling of ``out`` to be written, file or folder, and rename it to ``out`` at the end.
 
     What is left without an error is ``out``; after an error nothing is left, and after a kill only the hidden sibling,
     which the next attempt clears.
@@ -311,7 +311,7 @@ def _json(values: Any) -> str:
 def _check_apart(out: Path, inputs: Sequence[Path]) -> None:
     """Refuse an output that is an input, lies inside one, or has one inside it."""
     if out.is_symlink():
-        raise ValueError(f"{out} is a symbolic link; choose another name, or give the name it points to")
+        raise ValueError(f"{out} is a symbolic link; choose another name, or pass the name it points to")
     there = out.resolve()
     for path in inputs:
         source = split_inside(path)[0].resolve()

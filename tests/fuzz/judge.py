@@ -23,8 +23,8 @@ WINDOW_BYTES = 32 * 2**20
 """Largest window that a look asks for; a reader may use 1 GiB above it."""
 LONGEST_MESSAGE = 600
 
-GOOD = ("error", "valid", "altered", "told")
-"""Clear error; the original; what the altered file says to a strict reader too; doubt told in a warning."""
+GOOD = ("error", "valid", "altered", "found")
+"""Clear error; the original; what the altered file says to a strict reader too; a warning."""
 BAD = ("traceback", "unclear", "wrong", "wrote", "memory", "crash", "hang")
 
 Look = Mapping[str, Any]
@@ -122,7 +122,7 @@ def judged(form: Format, path: Path, original: Look, *, exact: bool, before_stri
     ``exact``: what was taken away, or lies outside the target, must never be replaced by anything, so only the original
     values are valid, whatever a strict reader thinks.
     """
-    with warnings.catch_warnings(record=True) as doubts:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             seen = form.ours(path)
@@ -131,9 +131,9 @@ def judged(form: Format, path: Path, original: Look, *, exact: bool, before_stri
     wrong = difference(seen, original)
     if not wrong:
         return Verdict("valid")
-    told = [str(doubt.message) for doubt in doubts if _names(str(doubt.message), path)]
-    if told:
-        return Verdict("told", told[0])
+    found = [str(one.message) for one in caught if _names(str(one.message), path)]
+    if found:
+        return Verdict("found", found[0])
     if exact:
         return Verdict("wrong", wrong)
     before_strict()

@@ -55,7 +55,7 @@ def test_placement_without_its_field_is_refused_by_name(tmp_path):
         Placement.load(tmp_path / "other.json")
 
 
-def test_a_damaged_field_is_told_in_one_short_sentence(tmp_path):
+def test_a_damaged_field_is_reported_in_one_short_sentence(tmp_path):
     """Zipfile quotes a header that is damaged whole: kilobytes of it."""
     path = tilted().save(tmp_path / "slide.placement.json")
     data = bytearray((tmp_path / "slide.placement.npz").read_bytes())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tomostain.images.grey_values import GreyValues, check_together, check_values, doubt, groups
+from tomostain.images.grey_values import GreyValues, check_together, check_values, groups, mismatch
 from tomostain.phantom.attenuation import attenuation
 from tomostain.phantom.tissues import Tissue
 
@@ -52,7 +52,7 @@ OTHERS = {
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("material", MATERIALS)
 def test_a_ct_in_other_units_is_refused(other, material):
-    found = doubt(known(*MATERIALS), GreyValues.of(OTHERS[other](specimen(material, 7))))
+    found = mismatch(known(*MATERIALS), GreyValues.of(OTHERS[other](specimen(material, 7))))
     assert found is not None
     assert found.certain
 
@@ -62,7 +62,7 @@ def test_a_ct_in_other_units_is_refused(other, material):
 @pytest.mark.parametrize("material", MATERIALS)
 def test_another_implant_is_not_refused_whatever_the_units(learnt, material, change):
     specimens = {"S": GreyValues.of(change(specimen(learnt, 3)))}
-    found = doubt(specimens, GreyValues.of(change(specimen(material, 8))))
+    found = mismatch(specimens, GreyValues.of(change(specimen(material, 8))))
     assert found is None or not found.certain
 
 
@@ -73,7 +73,7 @@ def test_another_implant_is_not_refused_whatever_the_units(learnt, material, cha
 )
 @pytest.mark.parametrize("material", MATERIALS)
 def test_less_bone_more_metal_air_or_noise_are_no_other_units(material, more):
-    found = doubt(known(*MATERIALS), GreyValues.of(specimen(material, 9, **more)))
+    found = mismatch(known(*MATERIALS), GreyValues.of(specimen(material, 9, **more)))
     assert found is None or not found.certain
 
 
@@ -108,11 +108,11 @@ def test_a_specimen_of_one_material_cannot_be_judged_and_is_not_refused():
     for at in (0.0, 0.27, 1.45):
         new = GreyValues.of(rng.normal(at, 0.03, (100, 100)))
         assert new.is_one_material
-        found = doubt(specimens, new)
+        found = mismatch(specimens, new)
         assert found is not None
         assert not found.certain
         assert groups({**specimens, "B": new}) == [["B", "S0", "S1"]]
-        assert doubt(specimens, GreyValues.of(rng.normal(100 + at, 0.03, (100, 100)))).certain
+        assert mismatch(specimens, GreyValues.of(rng.normal(100 + at, 0.03, (100, 100)))).certain
     assert not any(values.is_one_material for values in specimens.values())
 
 

@@ -78,7 +78,7 @@ def test_a_name_that_leads_elsewhere_is_refused_when_made_and_when_loaded(tmp_pa
         load_pair(path)
 
 
-def test_no_pairs_in_a_folder_is_told(tmp_path):
+def test_a_folder_without_pairs_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no \*\.pair\.zarr"):
         pairs_in(tmp_path)
 

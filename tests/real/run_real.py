@@ -1,4 +1,4 @@
-"""The two jobs on real images: learn the rat jaw's stain on its left part, paint the trabecular-bone stack.
+"""The two jobs on real images: learn the rat jaw's stain on its left part, stain the trabecular-bone stack.
 
 `make real` runs both at full length and writes real/report.html; test_real.py runs the same jobs short.
 The images are found through TOMOSTAIN_SHARED, or in ../shared beside the project.
@@ -62,7 +62,7 @@ def learn_jaw(shared: Path, out: Path, *, recipe: TrainRecipe) -> tuple[Path, Pa
     return pairs, stainer, evaluation
 
 
-def paint_trabeculae(shared: Path, stainer: Path, out: Path) -> Path:
+def stain_trabeculae(shared: Path, stainer: Path, out: Path) -> Path:
     """Stain the real stack of 200 TIFF slices; its voxels are not the stainer's, which is said with --any-scale."""
     settings = StainRecipe(reading=VolumeOptions(spacing_um=(TRABECULAR_UM,) * 3), any_scale=True)
     return stain(stainer, shared / "data" / "ct" / "trabecular_bone", out, recipe=settings)
@@ -78,7 +78,7 @@ def main(out: Path) -> int:
     pairs, stainer, evaluation = learn_jaw(shared, out, recipe=settings)
     stained = out / "trabecular.ome.zarr"
     if not runs.is_complete(stained):
-        paint_trabeculae(shared, stainer, stained)
+        stain_trabeculae(shared, stainer, stained)
     page = out / "report.html"
     if not runs.is_complete(page):
         report(page, stainer=stainer, evaluation=evaluation, pairs=pairs, stained=stained)

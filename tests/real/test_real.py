@@ -57,9 +57,9 @@ def test_jaw_is_scored_on_the_side_it_never_saw(jaw):
     assert 0 < scores["stainer"]["ssim"] < 1
 
 
-def test_trabecular_stack_is_painted_and_read_by_others(shared, jaw, tmp_path):
+def test_trabecular_stack_is_stained_and_read_by_others(shared, jaw, tmp_path):
     with pytest.warns(UserWarning, match="outside those met in training"):
-        path = real.paint_trabeculae(shared, jaw[1], tmp_path / "trabecular.ome.zarr")
+        path = real.stain_trabeculae(shared, jaw[1], tmp_path / "trabecular.ome.zarr")
     from ome_zarr.io import parse_url
     from ome_zarr.reader import Reader
 
@@ -69,7 +69,7 @@ def test_trabecular_stack_is_painted_and_read_by_others(shared, jaw, tmp_path):
     assert [axis["name"] for axis in node.metadata["axes"]] == ["c", "z", "y", "x"]
     assert node.metadata["coordinateTransformations"][0][0]["scale"] == [1.0, 19.5, 19.5, 19.5]
     assert node.metadata["channel_names"] == ["red", "green", "blue"]
-    # One plane, painted on its own from the file itself, is what the volume holds there.
+    # One plane, stained on its own from the file itself, is what the volume holds there.
     files = sorted((shared / "data" / "ct" / "trabecular_bone").glob("*.tif"))
     alone = Stainer.load(jaw[1])(tifffile.imread(files[100])[None].astype(np.float32))
     np.testing.assert_array_equal(np.moveaxis(np.asarray(node.data[0][:, 100]), 0, -1), alone)

@@ -38,7 +38,7 @@ def test_implant_slice_keeps_its_16_bits(ct):
     np.testing.assert_array_equal(volume[0], tifffile.imread(ct / "implant_slice.tiff"))
 
 
-def test_jaw_plane_is_a_volume_of_one_plane_whose_voxel_is_asked_for(shared):
+def test_jaw_plane_is_a_volume_of_one_plane_without_a_voxel_size(shared):
     path = shared / "data" / "pair" / "rat_jaw" / "ct.mha"
     with pytest.raises(ValueError, match=r"ct\.mha states voxels of 1 x 1 x 1 mm.*pass --spacing-um z y x"):
         read_volume(path)

@@ -67,7 +67,7 @@ def test_prior_is_enough_and_bounds_the_search(section):
     assert np.median(cutting.distance_um(placement_of(done, stained), section.truth)) < cutting.VOXEL_UM
 
 
-def test_a_thick_section_is_told_from_a_thin_one():
+def test_a_thick_section_differs_from_a_thin_one():
     found = {}
     for thickness_um in (10.0, 60.0):
         made = cutting.cut(0, thickness_um=thickness_um)

@@ -64,7 +64,7 @@ def test_detail_is_what_the_colours_predict_elsewhere(rng):
     ("changed", "told"),
     [
         ({"detail": 0.05, "margin": 0.02}, "explains only 5% of the CT's detail"),
-        ({"detail": 0.3, "margin": 0.0, "disagreement_um": 15.0}, "another place fits nearly as well"),
+        ({"detail": 0.3, "margin": 0.0, "disagreement_um": 15.0}, "another position fits nearly as well"),
         ({"detail": 0.45, "margin": 0.03, "disagreement_um": 11.0}, "two halves of the slide disagree by 11 um"),
     ],
 )

@@ -57,7 +57,7 @@ def test_csv_is_read_with_names_or_line_numbers(tmp_path):
         ("slide_y_px,slide_x_px,volume_y_um,volume_x_um\n1,2,3,4\n", "holds 1 landmarks; set at least 4"),
     ],
 )
-def test_faulty_csv_is_told_by_name(tmp_path, text, fault):
+def test_faulty_csv_is_reported_by_name(tmp_path, text, fault):
     file = tmp_path / "bad.csv"
     file.write_text(text)
     with pytest.raises(ValueError, match=rf"bad.csv.*{fault}"):

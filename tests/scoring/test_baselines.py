@@ -64,8 +64,8 @@ def test_eight_bit_intensities_take_exactly_their_mean_colour() -> None:
     table = fit_baselines([Sample(ct, stain, np.ones((90, 90), np.float32))], Range(0.0, 8.0))["colour table"]
     for value in range(9):
         mean = stain[ct[0] == value].mean(axis=0)
-        painted = table(np.full((1, 1, 1), value, np.float32))[0, 0].astype(float)
-        assert np.abs(painted - mean).max() <= 0.51
+        predicted = table(np.full((1, 1, 1), value, np.float32))[0, 0].astype(float)
+        assert np.abs(predicted - mean).max() <= 0.51
 
 
 def test_pixels_of_no_weight_and_half_weight_count_so() -> None:
@@ -87,8 +87,8 @@ def test_a_gap_between_intensities_is_bridged_by_a_straight_line() -> None:
 def test_the_central_plane_of_a_slab_is_coloured_and_the_ends_hold_beyond_the_range() -> None:
     table = ColourTable(np.asarray([0.0, 1.0]), np.asarray([[0.0, 0.0, 0.0], [200.0, 100.0, 50.0]]))
     slab = np.stack([np.full((2, 2), 9.0), np.asarray([[-5.0, 0.5], [7.0, np.nan]]), np.full((2, 2), 9.0)])
-    painted = table(slab.astype(np.float32))
-    assert painted.tolist() == [[[0, 0, 0], [100, 50, 25]], [[200, 100, 50], [0, 0, 0]]]
+    predicted = table(slab.astype(np.float32))
+    assert predicted.tolist() == [[[0, 0, 0], [100, 50, 25]], [[200, 100, 50], [0, 0, 0]]]
 
 
 def test_baselines_come_back_from_disk_bit_for_bit(tmp_path: Path) -> None:

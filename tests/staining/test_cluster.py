@@ -94,7 +94,7 @@ import os, signal
 import numpy as np
 
 class Deadly:
-    \"\"\"An array whose reader is ended by the kernel, as for want of memory, while a file exists.\"\"\"
+    \"\"\"An array whose reader is ended by the kernel, as for lack of memory, while a file exists.\"\"\"
 
     def __init__(self, array, flag):
         self.array, self.flag, self.shape, self.dtype = array, flag, array.shape, array.dtype
@@ -120,7 +120,7 @@ def test_a_block_that_kills_its_workers_is_named_and_loses_nothing(job, tmp_path
     flag.touch()
     ct = replace(job.work.ct, array=Deadly(job.work.ct.array, str(flag)))
     job = replace(job, work=replace(job.work, ct=ct))
-    with pytest.raises(MemoryError, match=r"workers died again and again on block .* want of memory: .*--resume"):
+    with pytest.raises(MemoryError, match=r"workers died repeatedly on block .* lack of memory: .*--resume"):
         stain_on_cluster(job, run, "local:2")
     run.journal.close()
     flag.unlink()
@@ -187,7 +187,7 @@ def test_a_stainer_that_was_replaced_is_refused_by_a_worker(job):
     ("text", "workers", "processes"),
     [(None, 1, 1), ("local:3", 3, 4), ("tcp://node:8786", 1, 1), ("slurm.yaml", 1, 1)],
 )
-def test_clusters_are_told_apart(text, workers, processes):
+def test_kinds_of_clusters_are_distinguished(text, workers, processes):
     assert (workers_of(text), processes_of(text)) == (workers, processes)
 
 

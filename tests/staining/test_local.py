@@ -119,7 +119,7 @@ class Unreadable:
 
 
 def resumed(work, out, predictor):
-    """Open a broken-off run again and bring it to its end; returns what was left to paint."""
+    """Continue an interrupted run to its end; returns the blocks that were left to stain."""
     journal = Journal.resume(journal_path(out))
     with Run(work.plan, go_on(out, work.plan), journal) as run:
         left = [block.corner for block in run.blocks]
@@ -143,7 +143,7 @@ def test_an_unreadable_plane_is_named_and_loses_nothing(begin_run, stand_in, val
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_full_disk_is_told_and_loses_nothing(begin_run, stand_in, values, monkeypatch):
+def test_a_full_disk_is_reported_and_loses_nothing(begin_run, stand_in, values, monkeypatch):
     work, run, out = begin_run(values)
     write, calls = VolumeWriter.__setitem__, []
 
@@ -164,7 +164,7 @@ def test_a_full_disk_is_told_and_loses_nothing(begin_run, stand_in, values, monk
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_a_network_out_of_memory_is_told(stain_run, values, error):
+def test_a_network_out_of_memory_is_reported(stain_run, values, error):
     def predictor(ct):
         raise error
 

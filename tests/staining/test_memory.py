@@ -1,4 +1,4 @@
-"""The peak is predicted, held, and told; a tile that is small for want of memory is not taken in silence."""
+"""The peak is predicted, held, and told; a tile that is small for lack of memory is not taken in silence."""
 
 import os
 import re
@@ -50,7 +50,7 @@ def test_more_memory_makes_halos_cheaper(model, little):
     assert costs[0] > 1.5 * costs[-1]
 
 
-def test_dear_halos_are_told_with_what_would_mend_them(model, little):
+def test_expensive_halos_are_reported_with_what_would_help(model, little):
     with pytest.warns(UserWarning, match=r"halos make this run .* times as long") as told:
         fitted(model, little)
     wanted = float(re.search(r"--memory-gib (\d+\.\d)", str(told[0].message))[1])

@@ -41,7 +41,7 @@ def slide(tmp_path, rng):
 
 
 def test_there_and_back_through_imagej_tiff_keeps_values_and_size(tmp_path, ct, values):
-    with pytest.warns(UserWarning, match="does not keep the origin 30 0 -6 um"):
+    with pytest.warns(UserWarning, match="does not store the origin 30 0 -6 um"):
         convert(ct, tmp_path / "a.tif")
     convert(tmp_path / "a.tif", tmp_path / "b.ome.zarr")
     again = read_volume(tmp_path / "b.ome.zarr")
@@ -61,11 +61,11 @@ def test_part_of_a_volume_lies_where_it_lay(tmp_path, ct, values):
             convert(ct, tmp_path / "never.ome.zarr", recipe=wrong)
 
 
-def test_what_is_lost_is_told_and_recorded(tmp_path, ct, capsys):
+def test_what_is_lost_is_reported_and_recorded(tmp_path, ct, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(["convert", str(ct), str(tmp_path / "ct.npy")]) == 0
-    assert "NumPy array does not keep the voxel size 3 1 1.5 um (z y x)" in capsys.readouterr().err
+    assert "NumPy array does not store the voxel size 3 1 1.5 um (z y x)" in capsys.readouterr().err
     record = json.loads((tmp_path / "ct.npy.run.json").read_text())
     assert record["step"] == "convert"
     assert record["results"]["spacing_um"] == [3.0, 1.0, 1.5]
@@ -109,7 +109,7 @@ def test_stained_volume_becomes_planes_that_open_as_slides(tmp_path, rng):
     values = rng.integers(0, 256, (3, 300, 280, 3), dtype=np.uint8)
     with create_volume(tmp_path / "stained.ome.zarr", Grid((3, 300, 280), (2, 2, 2)), colours=3) as writer:
         writer[0:3, 0:300, 0:280] = values
-    with pytest.warns(UserWarning, match="does not keep the distance of the planes, 2 um"):
+    with pytest.warns(UserWarning, match="does not store the distance of the planes, 2 um"):
         convert(tmp_path / "stained.ome.zarr", tmp_path / "p", recipe=ConvertRecipe(format="ome-tiff-planes"))
     plane = read_slide(tmp_path / "p" / "p_0002.ome.tif")
     np.testing.assert_array_equal(plane[:, :], values[2])
@@ -131,7 +131,7 @@ def test_a_simulated_volume_says_so_in_ome_zarr_and_a_format_that_cannot_is_name
     ) as writer:
         writer[tuple(slice(0, n) for n in values.shape)] = values
     assert read_volume(convert(tmp_path / "ct.ome.zarr", tmp_path / "copy.ome.zarr")).simulated == SIMULATED
-    with pytest.warns(UserWarning, match="does not keep that it is simulated"):
+    with pytest.warns(UserWarning, match="does not store that it is simulated"):
         convert(tmp_path / "ct.ome.zarr", tmp_path / "copy.nrrd")
 
 

@@ -67,8 +67,8 @@ class Fake:
         assert ct.shape == (self.planes, 48, 56)
         rows, columns = np.indices(ct.shape[1:])
         bright = (rows + columns) // 12 % 2 == 0
-        painted = np.where(bright[..., None], (210, 190, 230), (60, 90, 190)) + self.off
-        return np.clip(painted, 0, 255).astype(np.uint8)
+        predicted = np.where(bright[..., None], (210, 190, 230), (60, 90, 190)) + self.off
+        return np.clip(predicted, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ def test_scores_are_those_of_the_stored_predictions_over_unmasked_pixels(lab: tu
     for row in _rows(out / "scores.csv"):
         pair = load_pair(home / "pairs" / f"{row['pair']}.pair.zarr")
         with Image.open(out / "predictions" / f"{row['pair']}.{row['method'].replace(' ', '_')}.png") as image:
-            painted = np.asarray(image)
-        known = peak_signal_noise_ratio(pair.stain[pair.mask], painted[pair.mask])
+            predicted = np.asarray(image)
+        known = peak_signal_noise_ratio(pair.stain[pair.mask], predicted[pair.mask])
         assert float(row["psnr"]) == pytest.approx(known, abs=1e-5)
         assert int(row["pixels"]) == pair.mask.sum()
         assert float(row["ct_out_of_range"]) == 0.0
@@ -124,13 +124,13 @@ def test_scores_are_those_of_the_stored_predictions_over_unmasked_pixels(lab: tu
     assert by_specimen["S01", "stainer"] == pytest.approx(np.mean(ours), abs=2e-6)
 
 
-def test_doubted_pixels_count_by_their_confidence(lab: tuple[Path, Fake]) -> None:
+def test_uncertain_pixels_count_by_their_confidence(lab: tuple[Path, Fake]) -> None:
     home, _ = lab
-    doubt = np.ones((48, 56), np.float32)
-    doubt[20:] = 0.0
+    confidence = np.ones((48, 56), np.float32)
+    confidence[20:] = 0.0
     stain = _pair("x", "S03", 3).stain.copy()
     stain[20:] = 255
-    save_pair(_pair("odd", "S03", 3, confidence=doubt, stain=stain), home / "odd.pair.zarr")
+    save_pair(_pair("odd", "S03", 3, confidence=confidence, stain=stain), home / "odd.pair.zarr")
     psnr = {}
     for use in (True, False):
         recipe = EvaluateRecipe(metrics=("psnr",), use_confidence=use)
@@ -196,7 +196,7 @@ def test_pairs_that_do_not_fit_the_stainer_are_refused(
         evaluate(home / "stainer", home / "pairs", home / "evaluation", recipe=FAST)
 
 
-def test_missing_lpips_weights_are_told_before_any_work(
+def test_missing_lpips_weights_are_reported_before_any_work(
     lab: tuple[Path, Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, _ = lab

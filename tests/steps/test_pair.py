@@ -112,7 +112,7 @@ def test_bad_tables_are_named_by_line(lab, text, fault):
         pair(lab / "bad.csv", lab / "pairs")
 
 
-def test_all_faults_of_all_lines_are_told_at_once_and_nothing_is_made(lab):
+def test_all_faults_of_all_lines_are_reported_at_once_and_nothing_is_made(lab):
     (lab / "bad.csv").write_text(
         "volume,slide,specimen,planes,aligned,slide_um\n"
         "no.tif,stain.png,S,two,,\nct.png,,,1,yes,10\nct.png,stain.png,S3,1,yes,10\n"

@@ -158,7 +158,7 @@ def test_an_unsure_placement_asks_to_be_checked_everywhere(lab, registered, monk
     assert made.notes["check"] is True
     score = quality.Score(0.9, 0.45, 0.2, 4.0, 0.9, 5.0, 5.0)
     assert quality.ACCEPTED <= score.probability < quality.CHECKED
-    assert score.doubtful
+    assert score.uncertain
 
 
 def test_many_slides_are_registered_from_a_table_and_the_rest_goes_on(lab, tmp_path, monkeypatch, capsys):
@@ -198,14 +198,14 @@ def test_many_slides_are_registered_from_a_table_and_the_rest_goes_on(lab, tmp_p
         ({"landmarks": Path("nowhere.csv")}, "there are no landmarks"),
     ],
 )
-def test_faulty_knowledge_is_told(lab, tmp_path, change, fault):
+def test_faulty_hints_are_reported(lab, tmp_path, change, fault):
     with pytest.raises((ValueError, FileNotFoundError), match=fault):
         register(lab / "ct.ome.zarr", lab / "slide.tif", tmp_path / "x.placement.json", recipe=RegisterRecipe(**change))
     assert not list(tmp_path.iterdir())
 
 
 def test_settings_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="not several"):
+    with pytest.raises(ValueError, match="use only one of --prior"):
         RegisterRecipe(prior=Path("a"), landmarks=Path("b"))
     with pytest.raises(ValueError, match="shrinkage"):
         RegisterRecipe(hints=Hints(shrinkage=0.9))

@@ -141,7 +141,7 @@ def tissue(shape, seed=0):
     return (np.where(bone, 1.4, 0.3) + rng.normal(0, 0.03, shape)).astype(np.float32)
 
 
-def test_values_beyond_the_training_are_told_before_the_volume_is_stained(lab, capsys):
+def test_values_beyond_the_training_are_reported_before_the_volume_is_stained(lab, capsys):
     values = tissue((4, 40, 40))
     values[:, :20, :20] = 9.0
     bright = write_ct(lab / "bright.ome.zarr", values)
@@ -190,11 +190,11 @@ def test_any_format_gives_the_same_stain(lab):
         file["entry/ct"], file["entry/other"] = ct, ct
     ct.astype(">f4").tofile(lab / "ct.raw")
     five = (5.0, 5.0, 5.0)
-    asked = {
+    settings = {
         f"{lab / 'ct.h5'}::/entry/ct": StainRecipe(reading=VolumeOptions(five)),
         str(lab / "ct.raw"): StainRecipe(reading=VolumeOptions(five, ct.shape, "float32be")),
     }
-    for i, (path, recipe) in enumerate(asked.items()):
+    for i, (path, recipe) in enumerate(settings.items()):
         out = stain(lab / "stainer", Path(path), lab / f"out{i}.ome.zarr", recipe=recipe)
         np.testing.assert_array_equal(read_volume(out)[:], whole)
         assert runs.read_record(out)["inputs"][1] == {"path": path, "sha256": runs.fingerprint(Path(path))}
@@ -247,9 +247,9 @@ def test_skipped_background_is_said_in_volume_and_record(lab, rng):
     told = json.loads((out / "zarr.json").read_text())["attributes"]["tomostain"]["background"]
     assert told["tiles_skipped"] == results["tiles_skipped"]
     assert "below the threshold" in told["rule"]
-    painted = read_volume(out)
-    np.testing.assert_array_equal(painted[:, :150, :150], full[:, :150, :150])
-    assert (painted[:, 380:, 380:] == painted[0, 399, 399]).all()
+    stained = read_volume(out)
+    np.testing.assert_array_equal(stained[:, :150, :150], full[:, :150, :150])
+    assert (stained[:, 380:, 380:] == stained[0, 399, 399]).all()
     assert "background" not in json.loads((lab / "full.ome.zarr" / "zarr.json").read_text())["attributes"]["tomostain"]
 
 

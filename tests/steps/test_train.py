@@ -218,7 +218,7 @@ def test_an_impossible_recipe_is_refused(changes, message):
         TrainRecipe(**changes)
 
 
-def test_no_pairs_and_an_unpaired_cohort_are_told_apart(tmp_path):
+def test_no_pairs_and_an_unpaired_cohort_are_distinguished(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no"):
         train(tmp_path / "nothing", tmp_path / "stainer")
     (tmp_path / "cohort").mkdir()

@@ -73,8 +73,8 @@ def read_raster(path: Path, name: str, axes: int) -> npt.NDArray[np.float32]:
         with np.load(path, allow_pickle=False) as stored:
             values: npt.NDArray[np.float32] = np.asarray(stored[name])
     except (*_ZIP_FAULTS, KeyError, ValueError, OSError) as error:
-        said = str(error)[:100].encode("ascii", "backslashreplace").decode()  # zipfile quotes a damaged header whole
-        raise ValueError(f"its {name} in {path.name} cannot be read: {said}") from None
+        text = str(error)[:100].encode("ascii", "backslashreplace").decode()  # zipfile quotes a damaged header whole
+        raise ValueError(f"its {name} in {path.name} cannot be read: {text}") from None
     if not np.isfinite(values).all():
         raise ValueError(f"its {name} in {path.name} has values that are not finite")
     return values

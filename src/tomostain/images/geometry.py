@@ -134,8 +134,8 @@ class Placement:
 
     ``window_px`` ((top, bottom), (left, right)) is the part of the slide that was placed, the box around its tissue;
     None for the whole slide. ``confidence`` is a raster (rows, columns) in [0, 1] over the window, coarser than the
-    slide: how far each part may be believed; outside the window it is 0. ``expected_tre_um`` is the median distance
-    to the truth that its maker expects. Both are None where nobody has judged the placement.
+    slide: how reliable each part is, 0 to 1; outside the window it is 0. ``expected_tre_um`` is the median distance
+    to the truth that is expected. Both are None where the placement was not judged.
     """
 
     slide_shape: tuple[int, int]
@@ -208,7 +208,7 @@ class Placement:
         return np.asarray(points)
 
     def confidence_at(self, points_px: Floats) -> npt.NDArray[np.float32]:
-        """Confidence at slide points: (..., 2) px -> (...,) in [0, 1]; 0 off the window, 1 in it if nobody judged."""
+        """Confidence at slide points: (..., 2) px -> (...,) in [0, 1]; 0 outside the window, 1 inside if not judged."""
         points = np.asarray(points_px, dtype=np.float64)
         stop = np.asarray([stop for _, stop in self.window])
         off = np.any((points < self._first_px - 0.5) | (points > stop - 0.5), axis=-1) & (self.window_px is not None)

@@ -24,10 +24,10 @@ from scipy import ndimage
 Floats = npt.NDArray[np.float64]
 
 LEAST_AGREEMENT, GOOD_AGREEMENT = 0.5, 0.6
-"""Agreement of two specimens below which they are refused, and below which there is doubt. Phantoms of one unit have at
-least 0.55, of units a factor of 10 apart 0.13 (median) to 0.63, of windows 0.54 at most."""
+"""Agreement of two specimens below which they are refused, and below which there is a warning. Phantoms of one unit
+have at least 0.55, of units a factor of 10 apart 0.13 (median) to 0.63, of windows 0.54 at most."""
 MOST_TURNED, SOME_TURNED = 0.35, 0.2
-"""How much better a CT fits once it is inverted, above which it is refused, and above which there is doubt. Of 150
+"""How much better a CT fits once it is inverted, above which it is refused, and above which there is a warning. Of 150
 phantoms as they are, none lies above the first and 4 above the second; of 150 inverted ones 105 and 134."""
 _LEVELS = 201
 _POINTS = 2000
@@ -71,7 +71,7 @@ class GreyValues:
     def of(cls, values: npt.NDArray[Any]) -> GreyValues | None:
         """The grey values of an array of any shape and type; None where it holds no two different finite values.
 
-        At most 200,000 evenly spaced values are looked at. Whole numbers are spread over their step, so that an 8-bit
+        At most 200,000 evenly spaced values are used. Whole numbers are spread over their step, so that an 8-bit
         image and the image it was made of look alike.
         """
         flat = np.asarray(values).ravel()
@@ -116,7 +116,7 @@ class GreyValues:
 
     @cached_property
     def is_one_material(self) -> bool:
-        """Whether the values are one peak, as of nothing but resin; two peaks are told apart as Otsu (1979) does.
+        """Whether the values are one peak, as of nothing but resin; two peaks are separated as in Otsu (1979).
 
         The share of the variance that lies between the two best classes is 0.64 for one Gaussian peak.
         """
@@ -175,14 +175,14 @@ def _density(points: Floats, axis: tuple[float, float]) -> Floats:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Mismatch:
     """Why grey values may not be of the same tissue in the same units as those of known specimens."""
 
     reason: str
     certain: bool
 
 
-def doubt(known: Mapping[str, GreyValues], new: GreyValues) -> Doubt | None:
+def mismatch(known: Mapping[str, GreyValues], new: GreyValues) -> Mismatch | None:
     """Compare grey values with those of known specimens; None where they belong together.
 
     They have to agree with one of the specimens (each may have another implant), and must not fit all of them together
@@ -191,14 +191,16 @@ def doubt(known: Mapping[str, GreyValues], new: GreyValues) -> Doubt | None:
     if not known:
         return None
     if any(one.holds(new) for one in known.values()):
-        return Doubt("they are of one material only, so that the units cannot be checked", certain=False)
+        return Mismatch("they are of one material only, so that the units cannot be checked", certain=False)
     agreement = max(one.agreement(new) for one in known.values())
     turned, gain = GreyValues.pooled(list(known.values())).inverted(new)
     better = gain + max(one.agreement(turned) for one in known.values()) - agreement
     if better > SOME_TURNED and agreement >= LEAST_AGREEMENT:
-        return Doubt("they fit better with dark and bright exchanged, so the CT may be inverted", better > MOST_TURNED)
+        return Mismatch(
+            "they fit better with dark and bright exchanged, so the CT may be inverted", better > MOST_TURNED
+        )
     if agreement < GOOD_AGREEMENT:
-        return Doubt("the CT may be in other units, in another window, or inverted", agreement < LEAST_AGREEMENT)
+        return Mismatch("the CT may be in other units, in another window, or inverted", agreement < LEAST_AGREEMENT)
     return None
 
 
@@ -219,7 +221,7 @@ def check_values(known: Mapping[str, GreyValues], new: GreyValues | None, name: 
     ValueError
         They are certainly others.
     """
-    found = doubt(known, new) if new is not None else None
+    found = mismatch(known, new) if new is not None else None
     if found is None:
         return
     sentence = (
@@ -292,5 +294,5 @@ def _alike(one: GreyValues, other: GreyValues) -> bool:
 
 
 def _is_turned(name: str, group: Sequence[str], specimens: Mapping[str, GreyValues]) -> bool:
-    found = doubt({other: specimens[other] for other in group if other != name}, specimens[name])
+    found = mismatch({other: specimens[other] for other in group if other != name}, specimens[name])
     return found is not None and found.certain

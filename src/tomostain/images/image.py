@@ -20,7 +20,7 @@ _SAMPLED_PLANES = 16
 
 
 class LazyArray(Protocol):
-    """What a reader hands out: knows shape and dtype, reads only the window it is indexed with."""
+    """What a reader returns: it has shape and dtype, and reads only the window it is indexed with."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -1,7 +1,7 @@
 """What the grey values of a volume look like: a histogram of a bounded sample, and the peaks that stand out of it.
 
 Peaks are named only where two rules right for all phantoms allow it (``_materials``); most peaks have no name.
-Grey values alone do not tell bone from a magnesium alloy, or soft tissue in resin from bone in soft tissue.
+Grey values alone do not separate bone from a magnesium alloy, or soft tissue in resin from bone in soft tissue.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _quantised(graph: Any, model: Stainer, calibration: Tiles) -> Any:
 
 
 def _imported(package: str) -> Any:
-    """OpenVINO or NNCF, imported so that it reports its use to nobody.
+    """OpenVINO or NNCF, imported without its usage reports.
 
     Both give each computer a number and report to Intel over the network, from the moment they are imported, unless
     their package for that cannot be found.

@@ -54,7 +54,7 @@ def pages_along(pixels: Any, axis: str, count: int) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        They lie in several files, or it is not said where each is.
+        They lie in several files, or their places are not stated.
     """
     blocks = named(pixels, "TiffData")
     files = {u.get("FileName") for block in blocks for u in named(block, "UUID") if u.get("FileName")}

@@ -128,7 +128,7 @@ def create_volume(
     shard: tuple[int, int, int] = SHARD_PX,
     attributes: Mapping[str, Any] | None = None,
 ) -> Iterator[VolumeWriter]:
-    """Create a volume on ``grid`` and hand out its writer; on leaving, build the pyramid and declare it an image.
+    """Create a volume on ``grid`` and yield its writer; on leaving, build the pyramid and declare it an image.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def open_writer(
 ) -> VolumeWriter:
     """Create the empty levels of a volume, or (``keep``) go on writing those that lie at ``path``.
 
-    Whoever fills the levels calls ``build`` and ``declare`` in the end; ``create_volume`` does so by itself.
+    The caller fills the levels and then calls ``build`` and ``declare``; ``create_volume`` does both.
     """
     path = Path(path)
     shapes = level_shapes(shape)

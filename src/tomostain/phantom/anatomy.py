@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tomostain.images.geometry import Grid, Plane
 from tomostain.phantom.architecture import Architecture, make_architecture
 from tomostain.phantom.fields import Float64, Knots, make_knots
-from tomostain.phantom.histology import Labels, paint
+from tomostain.phantom.histology import Labels, label_tissue
 from tomostain.phantom.objects import Raster
 from tomostain.phantom.recipe import AnatomyRecipe, Material
 from tomostain.phantom.sampling import BoxFields, PlaneFields
@@ -32,10 +32,10 @@ Part = TypeVar("Part")
 
 
 _BLOCK = (64, 128, 256)
-"""Points painted at once (z, y, x): their fields stay in the second-level cache's reach, objects are rarely cut."""
+"""Points labelled at once (z, y, x): their fields stay in the second-level cache's reach, objects are rarely cut."""
 
 _TILE = 384
-"""Edge of the square tiles in which a plane is painted, px."""
+"""Edge of the square tiles in which a plane is labelled, px."""
 
 _MARGIN_UM = 20.0
 """Knots beyond the raster, for spline support and the snapping of axes."""
@@ -43,7 +43,7 @@ _MARGIN_UM = 20.0
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One specimen. ``grid`` is the CT's; tissue goes on beyond it as far as anyone asks."""
+    """One specimen. ``grid`` is the CT's; tissue continues beyond it without limit."""
 
     recipe: AnatomyRecipe
     grid: Grid
@@ -68,8 +68,8 @@ class Anatomy:
                 (slice(0, _BLOCK[0]), slice(y, y + _BLOCK[1]), slice(x, x + _BLOCK[2]))
                 for y, x in product(range(0, grid.shape[1], _BLOCK[1]), range(0, grid.shape[2], _BLOCK[2]))
             ]
-            painted = _in_threads(partial(self._block, slab, knots), cuts, workers)
-            for cut, block in zip(cuts, painted, strict=True):
+            labelled = _in_threads(partial(self._block, slab, knots), cuts, workers)
+            for cut, block in zip(cuts, labelled, strict=True):
                 labels[top : top + _BLOCK[0]][cut] = block
         return labels
 
@@ -114,16 +114,18 @@ class Anatomy:
 
     def _block(self, whole: Raster, knots: Knots, cut: Cut) -> Labels:
         raster = whole.crop(*cut)
-        return paint(self.architecture, self.recipe, raster, BoxFields(knots, raster))
+        return label_tissue(self.architecture, self.recipe, raster, BoxFields(knots, raster))
 
     def _tile(self, whole: Raster, cut: Cut) -> Labels:
         raster = whole.crop(*cut)
-        return paint(self.architecture, self.recipe, raster, PlaneFields(self._knots(raster), raster))
+        return label_tissue(self.architecture, self.recipe, raster, PlaneFields(self._knots(raster), raster))
 
     def _coloured(self, whole: Raster, cut: Cut) -> dict[str, npt.NDArray[np.generic]]:
         raster = whole.crop(*cut)
         fields = PlaneFields(self._knots(raster), raster)
-        return texture(self.architecture, raster, fields, paint(self.architecture, self.recipe, raster, fields)[0])
+        return texture(
+            self.architecture, raster, fields, label_tissue(self.architecture, self.recipe, raster, fields)[0]
+        )
 
 
 def make_anatomy(recipe: AnatomyRecipe, grid: Grid, seed: int) -> Anatomy:

@@ -34,7 +34,7 @@ _NEVER = np.float32(-1e4)
 """A thickness or depth that is nowhere positive."""
 
 Maker = Callable[[float, int], Float32]
-"""Unit-variance noise of a cell size (um) and a channel on the axes at hand."""
+"""Unit-variance noise of a cell size (um) and a channel on these axes."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -286,7 +286,7 @@ def find_stain(name: str) -> Stain:
     Raises
     ------
     ValueError
-        There is none; the nearest known name is told.
+        There is none; the message suggests the nearest known name.
     """
     stain = pick(name, STAINS)
     if not isinstance(stain, Stain):

@@ -169,7 +169,7 @@ class Knots:
         low = self._start(axes_um, axis) - self.first[axis]
         high = int(np.floor(axes_um[axis].max() / self.pitch_um + 0.5)) + 2 - self.first[axis]
         if low < 0 or high > values.shape[axis]:
-            raise ValueError("these knots do not reach around the raster that is asked for")
+            raise ValueError("these knots do not reach around the requested raster")
         cut = [slice(None)] * 3
         cut[axis] = slice(low, high)
         return values[tuple(cut)]
@@ -179,7 +179,7 @@ KnotMaker = Callable[[tuple[Float64, Float64, Float64]], Mapping[str, Float32]]
 
 
 def make_knots(maker: KnotMaker, pitch_um: float, low_um: Float64, high_um: Float64) -> Knots:
-    """Knots that reach around the box low_um .. high_um (z, y, x): ``maker`` is handed the three axes in um."""
+    """Knots that reach around the box low_um .. high_um (z, y, x): ``maker`` is called with the three axes in um."""
     first = [int(np.floor(low / pitch_um + 0.5)) - 1 for low in low_um]
     last = [int(np.floor(high / pitch_um + 0.5)) + 2 for high in high_um]
     axes = [np.arange(a, b, dtype=np.float64) * pitch_um for a, b in zip(first, last, strict=True)]

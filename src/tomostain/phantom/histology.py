@@ -46,7 +46,7 @@ _MUD_UM = 2.0
 """Half-width of drying cracks in the degradation layer."""
 
 
-def paint(architecture: Architecture, recipe: AnatomyRecipe, raster: Raster, fields: Fields) -> Labels:
+def label_tissue(architecture: Architecture, recipe: AnatomyRecipe, raster: Raster, fields: Fields) -> Labels:
     """Tissue of every point of a raster: uint8 of ``Tissue``, the raster's shape."""
     labels = np.full(raster.shape, Tissue.MARROW, dtype=np.uint8)
     if fields.bounds("metal")[1] < 0:

@@ -185,7 +185,7 @@ def _offsets(
 
 
 def frames(first: Float64, hint: Float64) -> Float64:
-    """Orthonormal triples (n, 3, 3): the first as given (n, 3), the second as near to ``hint`` as it can be."""
+    """Orthonormal triples (n, 3, 3): the first unchanged (n, 3), the second as near to ``hint`` as it can be."""
     second = hint - (hint * first).sum(axis=1, keepdims=True) * first
     length = np.sqrt((second * second).sum(axis=1, keepdims=True))
     spare = np.stack([-first[:, 1] - first[:, 2], first[:, 0] + 1e-12, first[:, 0]], axis=1)
@@ -196,7 +196,7 @@ def frames(first: Float64, hint: Float64) -> Float64:
 
 
 def draw_tubes(mask: Bools, raster: Raster, starts_um: Float64, ends_um: Float64, radii_um: Float64) -> None:
-    """Set ``mask`` inside round-ended tubes from starts to ends (n, 3 each) of given radii (n,)."""
+    """Set ``mask`` inside round-ended tubes from starts to ends (n, 3 each) with radii (n,)."""
     starts, ends = raster.local(starts_um), raster.local(ends_um)
     for start, end, radius in zip(starts, ends, radii_um, strict=True):
         low, high = np.minimum(start, end) - radius, np.maximum(start, end) + radius

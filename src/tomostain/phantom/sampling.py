@@ -1,4 +1,4 @@
-"""Smooth fields where they are wanted: knots and a raster in, one dense array for each field asked for out."""
+"""Smooth fields on a raster: knots and a raster in, one dense array for each requested field out."""
 
 from __future__ import annotations
 

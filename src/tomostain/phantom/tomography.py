@@ -52,7 +52,7 @@ class TomographyRecipe:
     psf_sigma_px: float = 0.6
     """Gaussian blur of the detector, px."""
     axis_offset_px: float = 0.0
-    """How far the axis of rotation is from where the reconstruction believes it to be, px."""
+    """How far the axis of rotation is from where the reconstruction assumes it, px."""
     circular_mask: bool = False
     """Zeros outside the circle that the detector has seen at every angle, as many reconstructions have."""
     scaling: Literal["float32", "uint16", "uint8"] = "float32"

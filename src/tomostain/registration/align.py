@@ -26,7 +26,7 @@ _LEAST_JACOBIAN = 0.2
 _HALVES = (0.5, 1.5, 4.0)
 """Steps of the elastic field along the edge of the squares that make halves of a slide."""
 _FINEST_SAMPLE = 0.8
-"""Least distance between the samples of a slab, in voxels; closer ones tell nothing new."""
+"""Least distance between the samples of a slab, in voxels; closer ones add no information."""
 _TILT_SLACK_DEG = 4.0
 
 
@@ -94,7 +94,7 @@ def smooth_um(target: Target, size_um: float) -> float | None:
     """Over what length structure counts for less at the middle and fine levels; None: all counts alike.
 
     Where the plane is known, what is smooth only pulls edges apart that could meet. In a volume it is needed: it holds
-    the plane's tilt (without it one titanium slide went from 3.6 to 19 um off).
+    the plane's tilt (without it one titanium slide had an error of 19 um instead of 3.6 um).
     """
     return size_um / SMOOTH if target.is_plane else None
 
@@ -162,7 +162,7 @@ def _apart(pose: Pose, other: Pose, extent_um: float) -> float:
 
 
 def _tilt_allowed(pose: Pose, region: Region) -> bool:
-    """Whether a pose leans no further from the region's middle than was said, give or take ``_TILT_SLACK_DEG``."""
+    """Whether a pose is tilted from the region's middle by no more than its limit plus ``_TILT_SLACK_DEG``."""
     down, right = plane_axes(*region.tilt_about)
     about = np.cross(down, right)
     lean = float(np.degrees(np.arccos(np.clip(abs(pose.normal @ about), -1, 1))))
@@ -170,7 +170,7 @@ def _tilt_allowed(pose: Pose, region: Region) -> bool:
 
 
 def region_of(target: Target, hints: Hints, prior: Pose | None = None) -> Region:
-    """Where the search over planes has to look, from what is hints."""
+    """The part of the volume that the search over planes covers, from the hints."""
     low = target.grid.origin_um[0]
     high = low + (target.grid.shape[0] - 1) * target.grid.spacing_um[0]
     mirrored = (False, True) if hints.mirrored is None else (hints.mirrored,)
@@ -265,7 +265,7 @@ def _judged(target: Target, start: Start, bent: Fit, slide: Picture, scene: Scen
 def _disagreement_um(scene: Scene, slide: Picture, bent: Fit, how: Schedule) -> Float32:
     """How far two halves of the slide part, (y, x) um: the geometric mean over chequerboards of several sizes.
 
-    Small squares tell how much noise there is, large ones how much a region hangs on what lies around it.
+    Small squares measure the noise, large ones how much a region depends on its surroundings.
     """
     step = bent.field.step_um if bent.field is not None else slide.spacing_um * 20
     points = slide.points_um.reshape(*slide.shape, 2)
@@ -310,7 +310,7 @@ def placement_of(done: Registered, stained: Stained) -> Placement:
             "mirrored": pose.mirrored,
             "scale": [float(v) for v in np.linalg.norm(pose.axes, axis=0)],
             "probability": done.score.probability,
-            "check": done.score.doubtful,
+            "check": done.score.uncertain,
             "explained": done.score.ratio,
             "detail": done.score.detail,
             "margin": done.score.margin,

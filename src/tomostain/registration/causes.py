@@ -44,8 +44,8 @@ def better_scale(
 ) -> Scaled | None:
     """The pixel size, among the usual mistakes, with which the slide fits clearly better than the ``stated`` detail.
 
-    A quick registration is made with each: a coarse search, a few places refined, and the detail of the best. None if
-    no other pixel size fits.
+    A quick registration is made with each: a coarse search, a few positions refined, and the detail of the best.
+    None if no other pixel size fits.
     """
     across = float(np.linalg.norm(target.grid.extent_um[1:]))
     found = []

@@ -22,7 +22,7 @@ from tomostain.registration.scene import Picture, Scene
 SHEAR_SPREAD = 0.015
 """Spread of what makes a section's two directions oblique, radians."""
 _FARTHEST = 4.0
-"""Spreads of scale and obliqueness beyond which no section is believed to have gone."""
+"""Spreads of scale and obliqueness that no section exceeds."""
 MOST_SQUARE, FLOOR = 4.0, 0.01
 """Greatest square of a residual that counts, and what is always left over, in working values (bone is about 2 above
 marrow, a tenth of that is noise)."""
@@ -31,15 +31,15 @@ _PATCHES = 70
 _HEIGHT = [0, 3, 6]
 """Which of the nine affine steps move along z."""
 _HUBER = 2.5
-"""Robust spreads at which residuals begin to count for less (Huber). They are never left out: an edge that is not yet
-met leaves large residuals, and these are what pulls it into place."""
+"""Robust spreads at which residuals begin to count for less (Huber). They are never left out: an edge that does
+not match yet has large residuals, and these are what pulls it into place."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fitted placement at one level: pose, elastic field, and what was left over.
+    """A fitted placement at one level: pose, elastic field, and the residual.
 
-    ``ratio`` is the (robust) correlation ratio, ``weight`` (y, x) how far each pixel was believed, ``residual`` (y, x)
+    ``ratio`` is the (robust) correlation ratio, ``weight`` (y, x) the weight of each pixel, ``residual`` (y, x)
     CT minus prediction in units of its robust spread ``spread`` (NaN off the volume).
     """
 
@@ -149,7 +149,7 @@ class _Problem:
         normal[:9, :9] += prior_n
         right[:9] += prior_r
         if how.in_plane_only:
-            # Height is what nothing tells; without this, rounding is blown up to steps out of the plane.
+            # Nothing determines the height; without this, rounding errors grow to steps out of the plane.
             normal[_HEIGHT, :], normal[:, _HEIGHT], right[_HEIGHT] = 0.0, 0.0, 0.0
             normal[_HEIGHT, _HEIGHT] = 1.0
         normal[range(9), range(9)] *= 1 + damping

@@ -37,12 +37,12 @@ _LEAST_SPAN, _MOST_SPAN, _NOISE_SPAN = 0.05, 0.15, 0.35
 _AROUND = 0.05
 """How much wider than the specimen the box is on each side."""
 _FINEST_VOXELS = 3 * 10**8
-"""Voxels that are held at once; a larger volume is averaged down."""
+"""Voxels that are in memory at once; a larger volume is averaged down."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a slide is looked for in: working values (z, y, x) float32 on a grid; one plane for a single image."""
+    """What a slide is searched in: working values (z, y, x) float32 on a grid; one plane for a single image."""
 
     values: Float32
     grid: Grid
@@ -181,7 +181,7 @@ def _specimen(values: Float32, grid: Grid) -> tuple[Float32, Grid, tuple[slice, 
 def _without_metal(values: Float32) -> Float32:
     """The values (n,) below metal, if there is any: what stands many times further off than the rest falls apart.
 
-    Metal may fill a fifth of a volume, and must not decide how much bone is said to differ from marrow.
+    Metal may fill a fifth of a volume, and must not determine the contrast of bone and marrow.
     """
     found = _split(values)
     if found is None:

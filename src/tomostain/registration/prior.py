@@ -1,4 +1,4 @@
-"""Where a search starts: an earlier placement, landmarks or a place that is given, as a pose and hints."""
+"""Where a search starts: an earlier placement, landmarks or a position, as a pose and hints."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How far to trust a registration: confidence of each pixel, the error to expect, and whether to refuse.
+"""How reliable a registration is: confidence of each pixel, expected error, and whether to refuse it.
 
-What tells most is detail: whether what a colour means, learnt on one part of the slide, predicts the CT's fine
-structure on another. Where the slide was not cut it predicts next to nothing, however well coarse outlines can be made
-to fit; and two registrations that have each seen every other patch of the slide go separate ways.
+The most informative measure is detail: whether the relation of colour and CT value, learnt on one part of the slide,
+predicts the CT's fine structure on another. At a wrong position it predicts nearly nothing, even where coarse outlines
+fit; and two registrations that use every other patch of the slide each then differ.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tomostain.registration.scene import Picture, Scene
 WEIGHTS = (-4.4, 8.0, -3.0, 10.0)
 """Logistic weights: constant, detail, log of the halves' disagreement over the fitted pixel, lead in detail.
 
-Set by hand between right and wrong placements of tuning phantoms and the three real pairs: of 32 right ones the least
+Chosen between right and wrong placements of tuning phantoms and the three real pairs: of 32 right ones the least
 sure has 0.58, of 30 wrong ones the surest has 0.09 (docs/registration.md).
 """
 ACCEPTED = 0.5
@@ -34,19 +34,19 @@ LEAST_STAINED = 0.02
 """Least share of a slide that must differ from bare glass."""
 
 _LEAST_APART = 0.3
-"""Least disagreement, in fitted pixels, that is told from none."""
+"""Least disagreement, in fitted pixels, that is distinguished from none."""
 _DETAIL, _SQUARES = 35, 6
-"""Parts of the diagonal over which detail is judged; squares along each edge between which colours are learnt."""
+"""Parts of the diagonal over which detail is measured; squares along each edge between which colours are learnt."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a registration is judged by.
+    """The measures by which a registration is accepted or refused.
 
     ``ratio`` is the share of the CT's variance that the slide explains, ``detail`` what it explains of the CT's local
-    contrast where the colours' meaning was learnt elsewhere on the slide (see `explained_detail`), ``margin`` the lead
-    in detail over the next different placement, ``disagreement_um`` how far apart on average two registrations place
-    things that have seen half of the slide each, ``inside`` the share of the slide that lies in the volume,
+    contrast where the colours were learnt elsewhere on the slide (see `explained_detail`), ``margin`` the margin in
+    detail over the second-best position, ``disagreement_um`` the mean distance between two
+    registrations that use half of the slide each, ``inside`` the share of the slide that lies in the volume,
     ``fitted_um`` the pixel of the finest level.
     """
 
@@ -65,39 +65,39 @@ class Score:
 
     @property
     def probability(self) -> float:
-        """How sure it is that the placement is right, 0 to 1; a score by ``WEIGHTS``, not a calibrated frequency."""
+        """Probability that the placement is right, 0 to 1; a score by ``WEIGHTS``, not a calibrated frequency."""
         return float(1 / (1 + np.exp(-np.clip(self.features @ np.asarray(WEIGHTS), -30, 30))))
 
     @property
     def expected_tre_um(self) -> float:
-        """The median distance to the truth to expect, um."""
+        """The expected median distance to the true position, um."""
         return float(ERROR_SCALE * self.voxel_um * (self.disagreement_um / self.voxel_um) ** ERROR_POWER)
 
     @property
-    def doubtful(self) -> bool:
-        """Whether a person should look at the placement before it is used."""
+    def uncertain(self) -> bool:
+        """Whether a person should check the placement before it is used."""
         return self.probability < CHECKED
 
     def fault(self) -> str | None:
         """Why the placement must not be used, None where it may."""
         if self.probability >= ACCEPTED:
             return None
-        told = []
+        reasons = []
         if self.detail < 0.5:
-            told.append(f"the slide explains only {max(self.detail, 0):.0%} of the CT's detail there")
+            reasons.append(f"the slide explains only {max(self.detail, 0):.0%} of the CT's detail there")
         if self.margin < 0.5 * self.detail:
-            told.append("another place fits nearly as well")
+            reasons.append("another position fits nearly as well")
         if self.disagreement_um > self.fitted_um:
-            told.append(f"two halves of the slide disagree by {self.disagreement_um:.0f} um")
-        return " and ".join(told or ["slide and volume do not fit together well enough"])
+            reasons.append(f"two halves of the slide disagree by {self.disagreement_um:.0f} um")
+        return " and ".join(reasons or ["slide and volume do not match well enough"])
 
 
 def explained_detail(fit: Fit, scene: Scene, slide: Picture) -> float:
     """Share of the CT's local contrast that the slide's colours predict on squares they were not fitted to.
 
     CT and features lose what is smooth over a thirty-fifth of the slide's diagonal, so that agreement in the large,
-    which a few numbers can bring about anywhere, counts for nothing. What a colour means is then fitted on the black
-    squares of a chequerboard and judged on the white, and the other way round. Near 0 (or below) where slide and CT
+    which a few parameters can produce anywhere, has no effect. What a colour means is then fitted on the black
+    squares of a chequerboard and tested on the white, and the other way round. Near 0 (or below) where slide and CT
     have nothing to do with each other, towards 1 where every structure meets its like.
     """
     values, _, inside = scene.sample(placed(fit, slide.points_um))
@@ -149,7 +149,7 @@ def jacobian(fit: Fit, points_um: Float64) -> Float64:
 
 
 def confidence(fit: Fit, distance_um: Float32, jacobians: Float64, *, voxel_um: float, spacing_um: float) -> Float32:
-    """How far each pixel of a fit may be believed: (y, x) in [0, 1].
+    """Confidence of each pixel of a fit: (y, x) in [0, 1].
 
     The product of local similarity (robust weights, averaged over about 8 voxels), agreement of the two halves (a
     disagreement of four voxels counts for 0.6) and a plausible Jacobian; 0 off the volume.

@@ -45,8 +45,8 @@ class Outcome:
         """The outcome in one sentence."""
         if self.placement is None:
             sure = f" (probability of being right {self.done.score.probability:.0%})" if self.done else ""
-            told = f"{self.title}: not registered, {self.fault}{sure}"
-            return f"{told}; {self.hint}; or give --around, --near or --landmarks"
+            text = f"{self.title}: not registered, {self.fault}{sure}"
+            return f"{text}; {self.hint}; or use --around, --near or --landmarks"
         notes, expected = self.placement.notes, self.placement.expected_tre_um or 0.0
         mirrored = "mirrored" if notes["mirrored"] else "not mirrored"
         check = "; CHECK BY EYE before you use it" if notes["check"] else ""
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What the record says of a placed slide."""
+        """The results of a placed slide, for its record."""
         if self.placement is None:
             return {}
         found = {"expected_tre_um": self.placement.expected_tre_um, **self.placement.notes}

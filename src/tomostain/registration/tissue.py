@@ -17,7 +17,7 @@ Float32 = npt.NDArray[np.float32]
 Box = tuple[tuple[int, int], ...]
 
 _LONGEST = 200
-"""Pixels along the longest edge of the image in which tissue is looked for first."""
+"""Pixels along the longest edge of the image in which tissue is searched first."""
 _SMOOTH = 1.5
 """Gaussian width, in those pixels, over which noise and dust are averaged."""
 _SPREADS = 4.0

@@ -42,7 +42,7 @@ def registration_page(outcome: Outcome, *, command: Sequence[str] = ("tomostain"
         "version": __version__,
         "title": outcome.title,
         "refused": not placed_at,
-        "check": done is not None and placed_at and done.score.doubtful,
+        "check": done is not None and placed_at and done.score.uncertain,
         "verdict": _verdict(outcome),
         "hint": outcome.hint if not placed_at else "",
         "shown": None,

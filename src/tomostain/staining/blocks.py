@@ -106,7 +106,7 @@ class Plan:
     block_px: Corner
     """Extent (z, y, x) of a block in the output: whole shards."""
     tile_px: tuple[int, int]
-    """Painted extent (rows, columns) of a tile."""
+    """Stained extent (rows, columns) of a tile."""
     shard_px: Corner
     """Most (z, y, x) that is one file of the output."""
     one_shape: bool = False

@@ -11,7 +11,7 @@ from tomostain.learning.ranges import warn_out_of_range
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis
 
-_WORTH_SAYING = 0.01
+_WARN_FROM = 0.01
 """Share of voxels outside the training's grey values from which a warning is given."""
 
 
@@ -52,8 +52,8 @@ def check_values(model: Stainer, ct: Volume, *, any_values: bool = False) -> Non
     Raises
     ------
     ValueError
-        They are other ones: other units, a window, inverted (``any_values``: a warning).
+        They do not agree: other units, a window, inverted (``any_values``: a warning).
     """
     values = sample_of(ct)
     model.check_values(GreyValues.of(values), ct.name, any_values=any_values)
-    warn_out_of_range({ct.name: model.ct_range.outside(values)}, model.ct_range.learnt, limit=_WORTH_SAYING)
+    warn_out_of_range({ct.name: model.ct_range.outside(values)}, model.ct_range.learnt, limit=_WARN_FROM)

@@ -37,10 +37,10 @@ from tomostain.staining.work import RESUME, Facts, Work
 from tomostain.staining.workers import QUIET, THREADS
 
 ATTEMPTS = 4
-"""Times that a task whose workers died (each time several of them) is handed out."""
+"""Times that a task whose workers died (each time several of them) is submitted."""
 _WAIT_S = 120
 _RESULT_S = 20
-"""Time within which a finished task's few numbers arrive; its worker has died with them if they do not."""
+"""Time within which a finished task's few numbers arrive; if they do not, the worker has died."""
 
 
 def workers_of(cluster: str | None) -> int:
@@ -128,7 +128,7 @@ def stain_on_cluster(job: Job, run: Run, cluster: str) -> None:
                     deaths[_key(task)] += 1
                     if deaths[_key(task)] >= ATTEMPTS:
                         raise MemoryError(
-                            f"workers died again and again on {_key(task)}, most likely for want of memory: give them "
+                            f"workers died repeatedly on {_key(task)}, most likely for lack of memory: give them "
                             f"more, or take a smaller --tile-px; {RESUME}"
                         ) from None
                     tasks.appendleft(task)
@@ -184,7 +184,7 @@ def connected(cluster: str) -> Iterator[Any]:
     Raises
     ------
     OSError
-        The scheduler does not answer, or Slurm refuses the workers' job.
+        The scheduler does not respond, or Slurm refuses the workers' job.
     """
     distributed: Any = require("distributed", extra="cluster")
     dask: Any = require("dask", extra="cluster")
@@ -206,7 +206,7 @@ def connected(cluster: str) -> Iterator[Any]:
         try:
             client = distributed.Client(cluster, timeout=_WAIT_S)
         except (OSError, TimeoutError) as error:
-            raise OSError(f"no Dask scheduler answers at {cluster}: {' '.join(str(error).split())}") from None
+            raise OSError(f"no Dask scheduler responds at {cluster}: {' '.join(str(error).split())}") from None
         with client:
             yield client
     else:

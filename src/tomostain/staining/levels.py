@@ -1,4 +1,4 @@
-"""Which shards of the pyramid can be built, given what is finished below them."""
+"""Which shards of the pyramid can be built, from the shards that are finished below them."""
 
 from __future__ import annotations
 

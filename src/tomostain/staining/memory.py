@@ -25,8 +25,8 @@ from tomostain.staining.local import UNDER_WAY
 
 GIB = 2**30
 _SLACK = 1.3
-"""What the arithmetic libraries keep beside the tensors: reordered weights, scratch, freed pages not given back."""
-_DEAR = 1.5
+"""Memory of the arithmetic libraries beside the tensors: reordered weights, buffers, freed pages."""
+_MUCH_CHEAPER = 1.5
 """How much less another tile's halos must cost before a warning says what memory it takes."""
 _WRITING_BYTES = 100 * 2**20
 """Encoding a shard and halving one: pieces of 64 x 256 x 256 voxels in linear light, and the shard made of them."""
@@ -93,7 +93,7 @@ def fit_plan(
 ) -> tuple[Plan, Memory]:
     """The plan whose halos cost least among those whose predicted peak is within ``limit`` bytes.
 
-    ``tile_px`` is kept where it is given; ``processes``: how many like this one share the limit; ``advise``: warn where
+    ``tile_px`` (optional) fixes the tile; ``processes``: how many processes share the limit; ``advise``: warn where
     more memory would save much time.
 
     Raises
@@ -135,9 +135,9 @@ def fit_plan(
     best, memory = _cheapest(fitting)
     other, wanted = _cheapest(found)
     cost, possible = (plan.network_px() / plan.stained_px for plan in (best, other))
-    if advise and cost > _DEAR * possible:
+    if advise and cost > _MUCH_CHEAPER * possible:
         warnings.warn(
-            f"halos make this run {cost:.1f} times as long, for want of memory: with --memory-gib "
+            f"halos make this run {cost:.1f} times as long, for lack of memory: with --memory-gib "
             f"{wanted.total / GIB + 0.05:.1f} it would be {possible:.1f} times",
             stacklevel=2,
         )
@@ -149,7 +149,7 @@ def _cheapest(found: Sequence[tuple[Plan, Memory]]) -> tuple[Plan, Memory]:
 
 
 def _candidates(tile_px: tuple[int, int] | None, one_shape: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Shards to a block, and tiles in it; a tile given is kept."""
+    """Shards to a block, and tiles in it; a fixed tile stays."""
     if tile_px is not None:
         yield (1, 1), tile_px
         return
@@ -193,7 +193,7 @@ def resident_bytes(processes: int = 1) -> int:
 
 
 def give_back_freed() -> None:
-    """Hand freed memory back to the system, so that what this process holds is what it uses; glibc only."""
+    """Return freed memory to the system, so that the process keeps only what it uses; glibc only."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError, TypeError):

@@ -24,7 +24,7 @@ from tomostain.staining.samples import calibration_of, sample_of
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for, beyond stainer, volume and cut."""
+    """Settings of a run, beyond stainer, volume and cut."""
 
     backend: str = "auto"
     tile_px: tuple[int, int] | None = None

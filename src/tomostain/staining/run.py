@@ -48,16 +48,16 @@ class Run:
         self._bar = runs.progress_bar(total=total, initial=begun, desc="staining", unit="voxel")
 
     def finish_block(self, block: Block, facts: Facts) -> list[Shard]:
-        """Note a block whose shards are on disk; returns the shards of the pyramid that can now be built."""
-        met = [facts.ct_min, facts.ct_max, facts.tiles, facts.constant, facts.skipped]
-        self.journal.add(level=0, at=block.corner, facts=met)
+        """Record a block whose shards are on disk; returns the shards of the pyramid that can now be built."""
+        values = [facts.ct_min, facts.ct_max, facts.tiles, facts.constant, facts.skipped]
+        self.journal.add(level=0, at=block.corner, facts=values)
         with self._lock:
             self.facts.add(facts)
             self._bar.update(_voxels(block))
             return [due for corner in self._plan.shards(block) for due in self._levels.finish((0, corner))]
 
     def finish_shard(self, shard: Shard) -> list[Shard]:
-        """Note a shard of the pyramid that is on disk; returns those that can now be built."""
+        """Record a shard of the pyramid that is on disk; returns those that can now be built."""
         self.journal.add(level=shard[0], at=shard[1])
         with self._lock:
             return self._levels.finish(shard)

@@ -17,7 +17,7 @@ from tomostain.staining.workers import QUIET, THREADS, as_environment
 
 @dataclass(frozen=True)
 class Slurm:
-    """What is asked of Slurm for one job of workers."""
+    """What one job of workers requests from Slurm."""
 
     workers: int = 1
     """Workers, one a task."""
@@ -28,11 +28,11 @@ class Slurm:
     gpus: int = 0
     """GPUs of a worker, 0 or 1."""
     time: str = "12:00:00"
-    """Longest life of the job; a run that outlives it goes on with --resume."""
+    """Time limit of the job; a run that takes longer is continued with --resume."""
     partition: str | None = None
     account: str | None = None
     interface: str | None = None
-    """Network interface on which workers and scheduler meet, ib0 for example."""
+    """Network interface between workers and scheduler, ib0 for example."""
     directives: tuple[str, ...] = ()
     """Further lines behind #SBATCH."""
     setup: tuple[str, ...] = ()
@@ -68,8 +68,8 @@ def read_slurm(path: Path) -> Slurm:
 
 
 def batch_script(slurm: Slurm, scheduler: str) -> str:
-    """The script that sbatch is given: workers that look for the scheduler at that address, each with its nanny."""
-    asked = [
+    """The script for sbatch: workers that connect to the scheduler at that address, each with its nanny."""
+    directives = [
         "job-name=tomostain",
         f"ntasks={slurm.workers}",
         f"cpus-per-task={slurm.cpus}",
@@ -89,7 +89,7 @@ def batch_script(slurm: Slurm, scheduler: str) -> str:
     ]
     lines = [
         "#!/bin/bash",
-        *(f"#SBATCH --{line}" for line in asked),
+        *(f"#SBATCH --{line}" for line in directives),
         f"export OMP_NUM_THREADS={slurm.cpus} OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1",
         f"export {as_environment(QUIET)}",
         *slurm.setup,
@@ -99,7 +99,7 @@ def batch_script(slurm: Slurm, scheduler: str) -> str:
 
 
 def submit(script: str, *, command: Sequence[str] = ("sbatch", "--parsable")) -> str:
-    """Hand a script to sbatch and return the job's number.
+    """Submit a script with sbatch and return the job's number.
 
     Raises
     ------
@@ -115,5 +115,5 @@ def submit(script: str, *, command: Sequence[str] = ("sbatch", "--parsable")) ->
 
 
 def cancel(job: str) -> None:
-    """End a job; one that is gone already is no fault."""
+    """End a job; one that has already ended is ignored."""
     subprocess.run(["scancel", job], capture_output=True, check=False)

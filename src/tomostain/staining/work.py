@@ -43,7 +43,7 @@ class Values:
 
 @dataclass(eq=False)
 class Facts:
-    """What was met in staining a block."""
+    """What was found while staining a block."""
 
     ct_min: float = np.inf
     ct_max: float = -np.inf
@@ -54,7 +54,7 @@ class Facts:
     """Tiles (of one plane) stained as background."""
 
     def add(self, other: Facts) -> None:
-        """Take in what another block met."""
+        """Add the facts of another block."""
         self.ct_min, self.ct_max = min(self.ct_min, other.ct_min), max(self.ct_max, other.ct_max)
         self.tiles += other.tiles
         self.constant += other.constant
@@ -63,7 +63,7 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """All that a thread or a worker needs to know to do any block of a run; can be pickled."""
+    """Everything that a thread or a worker needs for any block of a run; can be pickled."""
 
     ct: Volume
     plan: Plan
@@ -102,7 +102,9 @@ class Work:
             name = "zyx"[plan.cut.axis]
             where = f"planes {planes[0]} to {planes[-1]} along {name}"
             kind = OSError if isinstance(error, OSError) else ValueError
-            raise kind(f"{self.ct.name} cannot be read in {where}: {_plain(error)}; mend it; {RESUME}") from error
+            raise kind(
+                f"{self.ct.name} cannot be read in {where}: {_plain(error)}; repair the file; {RESUME}"
+            ) from error
         if np.issubdtype(array.dtype, np.floating):
             self._check_finite(array, planes, (rows.start, columns.start))
         place = {z: i for i, z in enumerate(planes)}
@@ -110,7 +112,7 @@ class Work:
         return Values(array, index, (rows.start, columns.start))
 
     def stain(self, block: Block, values: Values, predict: Predictor) -> tuple[npt.NDArray[np.uint8], Facts]:
-        """Stain a block: colours (3, z, y, x) in the output's own order, and what was met.
+        """Stain a block: colours (3, z, y, x) in the output's own order, and the block's facts.
 
         Raises
         ------

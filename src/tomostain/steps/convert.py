@@ -26,7 +26,7 @@ SLIDE_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ConvertRecipe:
-    """What of the source is written, and how."""
+    """Which part of the source is written, and how."""
 
     format: str | None = None
     """Format to write, where the ending of OUT does not say it: ome-zarr, tiff-stack, ome-tiff-planes, hdf5 ..."""
@@ -35,7 +35,7 @@ class ConvertRecipe:
     planes: Annotated[tuple[int, int] | None, Within(0, 2**31)] = None
     """First plane and the one after the last; default: all."""
     roi: Annotated[tuple[int, int, int, int] | None, Within(0, 2**31)] = None
-    """Rows and columns, y0 y1 x0 x1 px; the ends are not taken."""
+    """Rows and columns, y0 y1 x0 x1 px; the ends are excluded."""
     level: Annotated[int, Within(0, 64)] = 0
     """Level of a slide's pyramid, 0 the finest. A level of an OME-Zarr volume is NAME.ome.zarr::2."""
     jpeg_quality: Annotated[int | None, Within(1, 100)] = None
@@ -47,18 +47,18 @@ class ConvertRecipe:
 
 
 def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe()) -> Path:
-    """Convert a volume or a slide to another format, without a change to its values.
+    """Convert a volume or a slide to another format; its values stay the same.
 
     OUT's ending chooses the format: .ome.zarr, .tif (ImageJ), .ome.tif, no ending (a folder of TIFF slices), .h5,
-    .nrrd, .mha, .nii, .nii.gz, .npy, .raw; a slide becomes a pyramidal .tif or .ome.tif. What the format cannot keep is
-    reported. OUT appears when it is whole.
+    .nrrd, .mha, .nii, .nii.gz, .npy, .raw; a slide becomes a pyramidal .tif or .ome.tif. What the format cannot store
+    is reported. OUT appears when it is complete.
 
     Parameters
     ----------
     source
         A volume or slide that tomostain reads.
     out
-        What is to be written.
+        The file or folder to be written.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe())
     Raises
     ------
     ValueError
-        ``out`` exists, cannot hold these values, or the disk has no room.
+        ``out`` exists, cannot hold these values, or the disk is too full.
 
     Example
     -------
@@ -84,7 +84,7 @@ def convert(source: Path, out: Path, *, recipe: ConvertRecipe = ConvertRecipe())
 
 
 def _convert(source: Path, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
-    """Write ``out``; returns what the record says of it."""
+    """Write ``out``; returns the results for its record."""
     if is_slide(source):
         if recipe.planes is not None:
             raise ValueError(f"{source.name} is a slide and has no planes; use --roi y0 y1 x0 x1")
@@ -97,7 +97,7 @@ def _convert(source: Path, out: Path, recipe: ConvertRecipe) -> dict[str, Any]:
     check_writable(out, volume, kind)
     lost = write_volume(out, volume, kind)
     for loss in lost:
-        warnings.warn(f"{FORMATS[kind].what} does not keep {loss}; it is in the record", stacklevel=2)
+        warnings.warn(f"{FORMATS[kind].what} does not store {loss}; it is in the record", stacklevel=2)
     return {
         "format": kind,
         "shape": volume.shape,

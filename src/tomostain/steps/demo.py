@@ -25,14 +25,14 @@ from tomostain.steps.train import train
 @Parameter(name="*")
 @dataclass(frozen=True)
 class DemoRecipe:
-    """How large the story is; the defaults end within eight minutes on two CPU cores."""
+    """Size of the demo; the defaults take less than eight minutes on two CPU cores."""
 
     seed: Annotated[int, SEED] = 0
     """Seed of specimens and training."""
     specimens: Annotated[int, Within(2, 10_000)] = 6
-    """Phantom specimens; the last ``held_out`` of them are never trained on."""
+    """Phantom specimens; the last ``held_out`` of them are not used for training."""
     held_out: Annotated[int, Within(1, 10_000)] = 2
-    """Specimens kept for the evaluation."""
+    """Specimens that are held out for the evaluation."""
     slides: Annotated[int, Within(1, 1000)] = 3
     """Slides per specimen."""
     size: Annotated[tuple[int, int, int], Within(1, 2**16)] = (64, 192, 192)
@@ -45,15 +45,15 @@ class DemoRecipe:
 
 
 def demo(out: Path, *, recipe: DemoRecipe = DemoRecipe()) -> Path:
-    """Tell the whole story on a small phantom cohort: specimens, pairs, training, scores, a stained volume, a report.
+    """Run all steps on a small phantom cohort: specimens, pairs, training, scores, a stained volume, a report.
 
-    A demo that was interrupted goes on where it was when it is started again. Where the weights of LPIPS are not on
+    A demo that was interrupted continues when it is started again. Where the weights of LPIPS are not on
     this machine it is scored without LPIPS, and a warning says so at the start.
 
     Parameters
     ----------
     out
-        Folder for everything; report.html is what to open.
+        Folder for everything; open report.html in it.
 
     Returns
     -------
@@ -111,6 +111,6 @@ def _metrics() -> tuple[str, ...]:
     try:
         find_weights(usual.lpips_net, usual.lpips_folder)
     except FileNotFoundError as error:
-        warnings.warn(f"the demo goes on without LPIPS. {error}", stacklevel=3)
+        warnings.warn(f"the demo continues without LPIPS. {error}", stacklevel=3)
         return tuple(name for name in usual.metrics if name != "lpips")
     return usual.metrics

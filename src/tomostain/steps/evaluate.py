@@ -28,17 +28,17 @@ class EvaluateRecipe:
     """How a stainer is scored."""
 
     metrics: tuple[str, ...] = ("ssim", "psnr", "lpips")
-    """Metrics by name; `ssim psnr` goes without LPIPS, which needs the published weights on this machine."""
+    """Metrics by name; `ssim psnr` leaves out LPIPS, which needs its published weights on this machine."""
     lpips_net: Literal["alex", "squeeze"] = "alex"
     """Network inside LPIPS; AlexNet is the one that papers report."""
     lpips_folder: Path | None = None
     """Folder with the published LPIPS weights; default: TOMOSTAIN_LPIPS, else the user's cache folder."""
     use_confidence: bool = True
-    """Weigh each pixel with the registration's confidence; off, every unmasked pixel counts alike."""
+    """Weight each pixel by the registration's confidence; off: all unmasked pixels have the same weight."""
     allow_training_specimens: bool = False
     """Score pairs of specimens that the stainer was trained on too. Such scores say nothing about new specimens."""
     out_of_range: Annotated[float, SHARE] = 0.01
-    """Share of a pair's CT values beyond those met in training, above which a warning is given."""
+    """Share of a pair's CT values outside the range of training, above which there is a warning."""
     any_values: bool = False
     """Score pairs whose CT grey values are not those that the stainer was trained on; they are refused otherwise."""
     trust: bool = False
@@ -51,7 +51,7 @@ class EvaluateRecipe:
 
 
 def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = EvaluateRecipe()) -> Path:
-    """Score a stainer on the pairs of specimens it has not seen, beside the colour table and the mean colour.
+    """Score a stainer on pairs of held-out specimens, and compare it with the colour table and the mean colour.
 
     Writes scores.csv (a row for each pair and method), specimens.csv (their means), summary.json (means over specimens
     with 95 % intervals, gains over the baselines, the verdict) and predictions/PAIR.METHOD.png; prints means and
@@ -76,7 +76,7 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
     FileNotFoundError
         No pairs, no finished stainer, or no LPIPS weights.
     ValueError
-        All pairs are of training specimens, or a pair is not what the stainer was made for.
+        All pairs are of training specimens, or a pair does not fit the stainer.
 
     Example
     -------

@@ -19,7 +19,7 @@ from tomostain.reporting.recognise import recognise
 @Parameter(name="*")
 @dataclass(frozen=True)
 class InspectRecipe:
-    """How a file is looked at."""
+    """How a file is inspected."""
 
     json: bool = False
     """Print one JSON object instead of text."""
@@ -35,8 +35,8 @@ def inspect(path: Path, *, recipe: InspectRecipe = InspectRecipe()) -> None:
     """Print what a file or folder is: grid, type, units, grey values, memory, and what to type next.
 
     For a volume: shape, type, voxel size and where it was found, orientation if stated, and a histogram of a bounded
-    sample. Its peaks are named (air, resin or soft tissue, bone, metal) only where the values leave no doubt. For
-    slides, and for whatever one of our commands wrote, finished or not: a short summary.
+    sample. Its peaks are named (air, resin or soft tissue, bone, metal) only where the values allow it. For
+    slides, and for the outputs of tomostain, finished or not: a short summary.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def inspect(path: Path, *, recipe: InspectRecipe = InspectRecipe()) -> None:
     Raises
     ------
     ValueError
-        It is nothing that tomostain reads; the message says what is wrong.
+        tomostain cannot read it; the message says why.
 
     Example
     -------
@@ -63,7 +63,7 @@ def facts_of(path: Path, recipe: InspectRecipe = InspectRecipe()) -> dict[str, A
     Raises
     ------
     ValueError
-        It is nothing that tomostain reads.
+        tomostain cannot read it.
     FileNotFoundError
         There is no such file.
     """

@@ -21,7 +21,7 @@ class LpipsWeightsRecipe:
     net: Literal["alex", "squeeze"] = "alex"
     """Network of the metric; `alex` is the one that papers report."""
     download: bool = False
-    """Download the two files from torchvision and from the LPIPS authors (nothing is downloaded unasked)."""
+    """Download the two files from torchvision and from the LPIPS authors; without this nothing is downloaded."""
 
 
 def lpips_weights(
@@ -33,7 +33,7 @@ def lpips_weights(
 ) -> Path:
     """Turn torchvision's ImageNet weights and the LPIPS authors' heads into the file that `evaluate` reads.
 
-    The result is checked against a known answer of the published metric.
+    The result is checked against a known value of the published metric.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def lpips_weights(
     heads
         The LPIPS authors' linear heads (v0.1) for the network, a .pth file; not needed with --download.
     out
-        Folder for the weights; this user's cache folder, where they are found again, if not given.
+        Folder for the weights; default: this user's cache folder, where `evaluate` finds them.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def lpips_weights(
     Raises
     ------
     ValueError
-        Files are missing on the command line, damaged, or not the published ones.
+        Files are missing in the command, damaged, or not the published ones.
     ConnectionError
-        ``download`` was asked for and an address cannot be reached.
+        An address cannot be reached (``download``).
 
     Example
     -------
@@ -63,7 +63,7 @@ def lpips_weights(
     """
     folder = Path(out) if out is not None else user_folder()
     if not recipe.download and (backbone is None or heads is None):
-        raise ValueError("give the two .pth files (ImageNet weights, LPIPS heads), or --download to fetch them")
+        raise ValueError("pass the two .pth files (ImageNet weights, LPIPS heads), or --download to fetch them")
     with tempfile.TemporaryDirectory() as temporary:
         if backbone is None or heads is None:
             backbone, heads = download(recipe.net, Path(temporary))

@@ -40,8 +40,8 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
     Raises
     ------
     ValueError
-        Anything that makes a pair worthless; the message names the file or the line. Of a table, all faults of all
-        lines before the first pair is made.
+        A file, a setting or a line of the table is faulty; the message names it. All faults of a table are reported
+        before the first pair is made.
 
     Example
     -------
@@ -50,14 +50,14 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
     tomostain pair pairs.csv --check
     tomostain pair pairs.csv pairs/
     """
-    given = [Path(path) for path in paths]
-    if recipe.check and 1 <= len(given) <= 2:
-        rows = _rows(given[0], recipe)
+    names = [Path(path) for path in paths]
+    if recipe.check and 1 <= len(names) <= 2:
+        rows = _rows(names[0], recipe)
         specimens = {row.recipe.specimen for row in rows}
-        runs.say(f"{given[0].name}: {len(rows)} pairs of {len(specimens)} specimens, no fault found")
-        return given[0]
-    if len(given) == 2:
-        source, out = given
+        runs.say(f"{names[0].name}: {len(rows)} pairs of {len(specimens)} specimens, no fault found")
+        return names[0]
+    if len(names) == 2:
+        source, out = names
         rows = _rows(source, recipe)
         table = source / FILE if source.is_dir() else source
         with runs.output(out, "pair", recipe=recipe, inputs=[table], keep=True, reopen=True) as made:
@@ -66,9 +66,9 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
             _compare_grey_values(out)
             made.results["pairs"] = len(pairs_in(out, even_unfinished=True))
         return out
-    if len(given) != 3:
-        raise ValueError("give VOLUME SLIDE OUT.pair.zarr, or TABLE.csv OUT, or COHORT OUT")
-    volume, slide, out = given
+    if len(names) != 3:
+        raise ValueError("pass VOLUME SLIDE OUT.pair.zarr, or TABLE.csv OUT, or COHORT OUT")
+    volume, slide, out = names
     if not out.name.endswith(SUFFIX):
         raise ValueError(f"a pair is named NAME{SUFFIX}, not {out.name}")
     name = checked_name(out.name.removesuffix(SUFFIX), "pair")
@@ -78,8 +78,8 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
 
 
 def _rows(source: Path, recipe: PairRecipe) -> list[Row]:
-    asked = dataclasses.replace(recipe, check=False)
-    return rows_of_cohort(source, asked) if source.is_dir() else rows_of_table(source, asked)
+    settings = dataclasses.replace(recipe, check=False)
+    return rows_of_cohort(source, settings) if source.is_dir() else rows_of_table(source, settings)
 
 
 def _make_many(rows: Sequence[Row], out: Path) -> None:
@@ -100,7 +100,7 @@ def _make_many(rows: Sequence[Row], out: Path) -> None:
 
 
 def _compare_grey_values(out: Path) -> None:
-    """Say what CT grey values each specimen has, and warn of those that one stainer cannot learn together."""
+    """Report the CT grey values of each specimen, and warn where one stainer cannot learn them together."""
     specimens = grey_values_in(pairs_in(out, even_unfinished=True))
     for name, values in specimens.items():
         runs.say(f"specimen {name}: CT grey values {values}")

@@ -20,10 +20,10 @@ from tomostain.phantom.tomography import TomographyRecipe
 @Parameter(name="*")
 @dataclass(frozen=True)
 class PhantomRecipe:
-    """How many specimens of what, how they are scanned, cut and damaged."""
+    """Number and kind of specimens, and how they are scanned, cut and damaged."""
 
     specimens: Annotated[int, Within(1, 10_000)] = 4
-    """Specimens; implant material and weeks in vivo go round in turn."""
+    """Specimens; implant material and weeks in vivo take turns."""
     slides: Annotated[int, Within(0, 1000)] = 2
     """Slides per specimen, spread over its height."""
     size: Annotated[tuple[int, int, int], Within(1, 2**16)] = (128, 256, 256)
@@ -35,9 +35,9 @@ class PhantomRecipe:
     pixel_um: Annotated[float, Within(0.1, 100)] = 1.0
     """Pixel of the slides in um; 0.5-1 is a slide scanner."""
     materials: tuple[Material, ...] = ("Mg-5Gd", "Mg-10Gd", "Ti", "PEEK")
-    """Implant materials to go round."""
+    """Implant materials that take turns."""
     weeks: Annotated[tuple[float, ...], Within(0, 1000)] = (4.0, 8.0, 12.0)
-    """Weeks in vivo to go round."""
+    """Weeks in vivo that take turns."""
     folds: Annotated[int, Within(1, 10_000)] = 4
     """Groups of specimens of which one at a time is left out in training."""
     stain: str = "toluidine blue"
@@ -66,11 +66,11 @@ class PhantomRecipe:
 
 
 def phantom(out: Path, *, recipe: PhantomRecipe = PhantomRecipe()) -> Path:
-    """Make a cohort of bone-implant specimens with CT, stained slides and everything that is true about them.
+    """Make a cohort of bone-implant specimens with CT, stained slides and their ground truth.
 
     Writes per specimen ct.ome.zarr, labels.ome.zarr, stain_truth.ome.zarr (the stain a perfect section would show at
     each voxel), slides/ (TIFF, true placement, damage mask, true registered picture) and truth.json (histomorphometry);
-    then cohort.json. A run that was broken off is continued: whole specimens of the same recipe are kept.
+    then cohort.json. An interrupted run is continued: finished specimens of the same recipe are kept.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def phantom(out: Path, *, recipe: PhantomRecipe = PhantomRecipe()) -> Path:
     Raises
     ------
     ValueError
-        ``out`` exists and is no broken run of this command, or a setting is out of range.
+        ``out`` exists and is not an interrupted run of this command, or a setting is out of range.
 
     Example
     -------

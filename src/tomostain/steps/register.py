@@ -1,4 +1,4 @@
-"""Step: find where in a volume a slide was cut, say how sure that is, and refuse when it is not."""
+"""Step: find where in a volume a slide was cut, with a probability and an expected error, or refuse the slide."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SUFFIX = ".placement.json"
 @Parameter(name="*")
 @dataclass(frozen=True)
 class RegisterRecipe:
-    """What is known before, and how the slide is registered."""
+    """Hints, and how the slide is registered."""
 
     slide_um: Annotated[float | None, PIXEL_UM] = None
     """Pixel size of the slide in um, where the slide does not state it."""
     prior: Path | None = None
-    """A placement to start from (*.placement.json): an earlier, a neighbour's or a guessed one."""
+    """A placement to start from (*.placement.json): an earlier one, or that of a neighbouring slide."""
     near: Annotated[Near | None, Within(-1e7, 1e7)] = None
-    """Place to start from: centre z y x in um, tilt towards y and x and rotation in degrees (see a refused page)."""
+    """Start position: centre z y x in um, tilt towards y and x and rotation in degrees (see a refused page)."""
     landmarks: Path | None = None
     """CSV of at least four landmarks: slide_y_px, slide_x_px, volume_z_um, volume_y_um, volume_x_um."""
     report: Path | None = None
@@ -48,18 +48,18 @@ class RegisterRecipe:
     def __post_init__(self) -> None:
         check_numbers(self)
         if sum(start is not None for start in (self.prior, self.landmarks, self.near)) > 1:
-            raise ValueError("give one of --prior, --landmarks and --near, not several")
+            raise ValueError("use only one of --prior, --landmarks and --near")
 
 
 def register(*paths: Path, recipe: RegisterRecipe = RegisterRecipe()) -> Path:
     """Find where in a CT volume a stained slide was cut, and how it is bent.
 
     VOLUME SLIDE OUT.placement.json registers one slide; VOLUME may be one image, whose plane is then known. Depth,
-    tilt, rotation, mirroring, shrinkage and elastic deformation are found from the images alone, or from what is known:
-    --around, --prior, --near, --landmarks. The page beside OUT shows the placement, how sure it is and the expected
-    error. A slide that does not fit is refused, and its page shows the likely places. TABLE.csv OUTFOLDER registers
-    many slides: columns volume, slide and, as needed, specimen, name, slide_um, spacing_um; OUTFOLDER/pairs.csv is the
-    table for `tomostain pair`, registrations.csv lists all slides.
+    tilt, rotation, mirroring, shrinkage and elastic deformation are found from the images alone, or with your hints:
+    --around, --prior, --near, --landmarks. The page beside OUT shows the placement, its probability and the
+    expected error. A slide that does not fit is refused, and its page shows the likely positions. TABLE.csv OUTFOLDER
+    registers many slides: columns volume, slide and, as needed, specimen, name, slide_um, spacing_um;
+    OUTFOLDER/pairs.csv is the table for `tomostain pair`, registrations.csv lists all slides.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def register(*paths: Path, recipe: RegisterRecipe = RegisterRecipe()) -> Path:
     tomostain register plane.png section.png jaw.placement.json --spacing-um 10.2 10.2 --slide-um 10.2 --shrinkage 0
     tomostain register slides.csv placements/
     """
-    given = [Path(path) for path in paths]
-    if len(given) == 2:
-        return _many(given[0], given[1], recipe)
-    if len(given) != 3:
-        raise ValueError("give VOLUME SLIDE OUT.placement.json, or TABLE.csv OUTFOLDER")
-    volume, slide, out = given
+    names = [Path(path) for path in paths]
+    if len(names) == 2:
+        return _many(names[0], names[1], recipe)
+    if len(names) != 3:
+        raise ValueError("pass VOLUME SLIDE OUT.placement.json, or TABLE.csv OUTFOLDER")
+    volume, slide, out = names
     _one(volume, slide, out, recipe)
     return out
 
@@ -110,7 +110,7 @@ def _one(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> None:
             found = register_slide(ct, picture, start, progress)
         runs.write_text_atomically(report, registration_page(found, command=command))
         if found.placement is None:
-            raise ValueError(f"{found.sentence}. {report} shows the likely places and the command that tries each")
+            raise ValueError(f"{found.sentence}. {report} shows the likely positions and the command for each")
         found.placement.save(out)
         made.results |= found.results
     say(f"{found.sentence}; page {report}")
@@ -133,12 +133,12 @@ def _many(table: Path, out: Path, recipe: RegisterRecipe) -> Path:
 
 
 def _line(row: Row, out: Path, recipe: RegisterRecipe) -> dict[str, Any]:
-    """Register the slide of one row, if that is not done, and describe how it went."""
+    """Register the slide of one row, if that is not done, and describe the result."""
     target = out / f"{row.name}{SUFFIX}"
-    asked = replace(recipe, slide_um=row.recipe.slide_um, reading=row.recipe.reading, report=None)
+    settings = replace(recipe, slide_um=row.recipe.slide_um, reading=row.recipe.reading, report=None)
     try:
-        if not runs.was_made_by(target, asked):
-            _one(row.volume, row.slide, target, asked)
+        if not runs.was_made_by(target, settings):
+            _one(row.volume, row.slide, target, settings)
     except BlockingIOError:
         raise
     except (ValueError, OSError) as error:

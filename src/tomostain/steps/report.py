@@ -1,4 +1,4 @@
-"""Step: one self-contained page that shows what was trained, how good it is, and where not to believe it."""
+"""Step: one self-contained page that shows what was trained, its scores, and where it is not reliable."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class ReportRecipe:
     cases: Annotated[int, Within(2, 10_000)] = 24
     """Held-out cases in pictures: always the best and the worst, then evenly between them by rank."""
     classes: Annotated[int, Within(1, 64)] = 6
-    """Main colours of the real stain by which errors are told apart."""
+    """Main colours of the real stain by which errors are grouped."""
     regions: Annotated[int, Within(0, 1000)] = 3
     """Worst regions shown enlarged."""
     out_of_range: Annotated[float, SHARE] = 0.01
-    """Share of a section's CT values beyond those met in training, above which the report warns."""
+    """Share of a section's CT values outside the range of training, above which the report warns."""
     trust: bool = False
     """Run a network from outside tomostain (package.module:Class), which the stainer names; only if you trust it."""
 
@@ -53,7 +53,7 @@ def report(
     stained: Path | None = None,
     recipe: ReportRecipe = ReportRecipe(),
 ) -> Path:
-    """Write a self-contained report.html: verdict, scores, every held-out case, where not to believe it, provenance.
+    """Write a self-contained report.html: verdict, scores, every held-out case, where it is not reliable, provenance.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def report(
 def _report(
     out: Path, stainer: Path, evaluation: Path, pairs: Path, stained: Path | None, recipe: ReportRecipe
 ) -> dict[str, Any]:
-    """Write the page; returns what the record says of it."""
+    """Write the page; returns the results for its record."""
     records = {"Training": runs.read_record(stainer), "Evaluation": runs.read_record(evaluation)}
     if stained is not None:
         records[_STAINING] = runs.read_record(stained)
@@ -120,18 +120,18 @@ def _report(
 
 
 def _volume(stained: Path, record: Mapping[str, Any], model: Stainer) -> dict[str, Any]:
-    painted = read_volume(stained)
-    if not painted.is_colour:
+    volume = read_volume(stained)
+    if not volume.is_colour:
         raise ValueError(f"{stained} holds no colours, so it is no stained volume; `tomostain stain` writes one")
-    return volume_content(painted, _ct_of(record), record, model)
+    return volume_content(volume, _ct_of(record), record, model)
 
 
 def _ct_of(record: Mapping[str, Any]) -> Volume | None:
     """The CT volume among a staining's inputs; None where it can no longer be opened."""
     recipe = record.get("recipe") or {}
     options = dict(recipe.get("reading") or {})
-    for given in reversed(record.get("inputs", [])):
-        path = Path(given["path"])
+    for source in reversed(record.get("inputs", [])):
+        path = Path(source["path"])
         if not runs.split_inside(path)[0].exists() or (path / "stainer.json").exists():
             continue
         try:

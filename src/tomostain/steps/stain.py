@@ -30,13 +30,13 @@ class StainRecipe:
     tile_px: Annotated[tuple[int, int] | None, Within(1, 2**20)] = None
     """Part of a plane (rows, columns) in the network at once; default: what the memory allows. Changes no voxel."""
     any_values: bool = False
-    """Stain a volume whose grey values are not those that the stainer was trained on; the colours are then a guess."""
+    """Stain a volume whose grey values are not those that the stainer was trained on; such colours are not tested."""
     any_scale: bool = False
-    """Stain a volume whose voxel size is not the one the stainer was trained on; the colours are then a guess."""
+    """Stain a volume whose voxel size is not the one the stainer was trained on; such colours are not tested."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes the GPUs where there are any."""
     roi: str | None = None
-    """Region z0:z1,y0:y1,x0:x1 in voxels; an empty bound is the volume's border. Equals that cut of the whole."""
+    """Region z0:z1,y0:y1,x0:x1 in voxels; an empty bound is the volume's border. Equals that part of the whole."""
     axis: Axis = "z"
     """Axis that runs through the planes that are stained."""
     every: Annotated[int, VOXELS] = 1
@@ -48,7 +48,7 @@ class StainRecipe:
     backend: str = "auto"
     """How the network is run (docs/staining.md); auto: the fastest whose colours are those of fp32."""
     skip_background: bool = False
-    """Do not run air and empty resin through the network; the output says what was skipped."""
+    """Do not run air and empty resin through the network; the output records what was skipped."""
     trust: bool = False
     """Run a network from outside tomostain (package.module:Class), which the stainer names; only if you trust it."""
     cluster: str | None = None
@@ -81,7 +81,7 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     ------
     ValueError
         Stainer or volume cannot be used, the volume's voxel size is not the stainer's, the run does not fit the memory,
-        or a run to be resumed was another one.
+        or the run to be resumed had other settings.
     OSError
         The volume cannot be read, or the disk is full; the run can be resumed.
 
@@ -114,7 +114,9 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
         check_scale(model, ct, recipe.axis)
     check_values(model, ct, any_values=recipe.any_values)
     if not model.tile_exact:
-        warnings.warn("this stainer is not tile-exact (its normalisation sees the tile): expect seams", stacklevel=2)
+        warnings.warn(
+            "this stainer is not tile-exact (its normalisation depends on the tile): expect seams", stacklevel=2
+        )
     model = model.on(recipe.device)
     depth, rows, columns = ct.shape
     cut = choose_cut((depth, rows, columns), roi=recipe.roi, axis=recipe.axis, every=recipe.every)

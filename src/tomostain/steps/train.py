@@ -45,7 +45,7 @@ def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> Pat
     FileNotFoundError
         There are no pairs.
     ValueError
-        The pairs do not belong together, a setting does not fit, no specimen is left to train on, or ``out`` exists.
+        The pairs do not fit together, a setting is wrong, no specimen is left to train on, or ``out`` exists.
 
     Example
     -------
@@ -61,7 +61,7 @@ def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> Pat
         except KeyboardInterrupt:
             if _begun(out):
                 print(
-                    f"stopped, and kept what was trained. Go on with the same command and --resume, or end it with "
+                    f"stopped; the training so far is kept. Continue with the same command and --resume, or end with "
                     f"--finish-now: tomostain train {pairs} {out} ... --resume",
                     file=sys.stderr,
                 )
@@ -71,16 +71,16 @@ def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> Pat
 
 
 def _train(pairs: Path, out: Path, recipe: TrainRecipe) -> dict[str, Any]:
-    """Train and write the stainer; returns what the record says of it."""
+    """Train and write the stainer; returns the results for its record."""
     loaded = [load_pair(file) for file in runs.progress(_files(pairs), desc="reading pairs", unit="pair")]
     check_alike(loaded, any_values=recipe.any_values)
-    held_names = folds(loaded, recipe.folds)[recipe.fold] if recipe.fold is not None else recipe.hold_out
-    learnt, held = hold_out(loaded, held_names)
+    names = folds(loaded, recipe.folds)[recipe.fold] if recipe.fold is not None else recipe.hold_out
+    training, held_out = hold_out(loaded, names)
     recipe = _claim(out, recipe)
-    introduce(learnt, held, recipe)
-    model = fit(learnt, out, recipe, held=held)
-    save_baselines(fit_baselines(learnt, model.ct_range), out)
-    return {"specimens": model.history["specimens"], "held_out": model.history["held_out"], "pairs": len(learnt)}
+    introduce(training, held_out, recipe)
+    model = fit(training, out, recipe, held=held_out)
+    save_baselines(fit_baselines(training, model.ct_range), out)
+    return {"specimens": model.history["specimens"], "held_out": model.history["held_out"], "pairs": len(training)}
 
 
 def _files(pairs: Path) -> list[Path]:

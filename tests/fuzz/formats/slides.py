@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageOps
 from pylibCZIrw import czi
 
 from fuzz.formats.common import PIXEL_UM, colours, slide
-from fuzz.formats.tiffs import _OWN, OME, no_doubts, png_bomb, whole_page
+from fuzz.formats.tiffs import _OWN, OME, no_warnings, png_bomb, whole_page
 from fuzz.judge import Format, Look, look
 from fuzz.mutations import Target
 from icc import wide_profile
@@ -61,7 +61,7 @@ def write_svs(folder: Path) -> Path:
 
 
 def strict_slide(path: Path) -> Look:
-    with no_doubts(), tifffile.TiffFile(path) as tiff:
+    with no_warnings(), tifffile.TiffFile(path) as tiff:
         page = tiff.pages[0]
         unit = {2: 25_400.0, 3: 10_000.0}[int(page.tags["ResolutionUnit"].value)]
         y, x = (unit * den / num for num, den in (page.tags.valueof(tag) for tag in ("YResolution", "XResolution")))
@@ -103,7 +103,7 @@ def write_planes(folder: Path) -> Path:
 
 
 def strict_planes(path: Path) -> Look:
-    with no_doubts(), tifffile.TiffFile(path, _multifile=False) as tiff:
+    with no_warnings(), tifffile.TiffFile(path, _multifile=False) as tiff:
         pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
         if [one["Name"] for one in pixels["Channel"]] != ["Red", "Green", "Blue"]:
             raise ValueError("other names")
@@ -137,7 +137,7 @@ def write_ome(folder: Path) -> Path:
 
 
 def strict_ome(path: Path) -> Look:
-    with no_doubts(), tifffile.TiffFile(path, _multifile=False) as tiff:
+    with no_warnings(), tifffile.TiffFile(path, _multifile=False) as tiff:
         pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
         if pixels["SizeX"] != tiff.pages[0].imagewidth or pixels["SizeY"] != tiff.pages[0].imagelength:
             raise ValueError("another size")

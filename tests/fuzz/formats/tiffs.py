@@ -25,7 +25,7 @@ SUFFIXES = (".tif", ".tiff", ".svs", ".btf")
 
 
 @contextmanager
-def no_doubts() -> Iterator[None]:
+def no_warnings() -> Iterator[None]:
     """Whatever tifffile logs while it reads is an error."""
     said: list[str] = []
 
@@ -40,7 +40,7 @@ def no_doubts() -> Iterator[None]:
     finally:
         logger.removeHandler(listener)
     if said:
-        raise ValueError(f"tifffile doubts: {said[0]}")
+        raise ValueError(f"tifffile warns: {said[0]}")
 
 
 def whole_page(tiff: tifffile.TiffFile, page: Any) -> np.ndarray:
@@ -57,7 +57,7 @@ def whole_page(tiff: tifffile.TiffFile, page: Any) -> np.ndarray:
 
 def pages_of(path: Path) -> np.ndarray:
     """All pages of a file whose chain of directories ends where it should."""
-    with no_doubts(), tifffile.TiffFile(path) as tiff:
+    with no_warnings(), tifffile.TiffFile(path) as tiff:
         pages = list(tiff.pages)
         place, kind = end_of_chain(tiff, path.read_bytes())
         if struct.unpack_from(kind, path.read_bytes(), place) != (0,):
@@ -85,7 +85,7 @@ def strict_folder(path: Path) -> Look:
 
 
 def strict_imagej(path: Path) -> Look:
-    with no_doubts(), tifffile.TiffFile(path) as tiff:
+    with no_warnings(), tifffile.TiffFile(path) as tiff:
         about, page = tiff.imagej_metadata, tiff.pages[0]
         y, x = (den / num for num, den in (page.tags.valueof(tag) for tag in ("YResolution", "XResolution")))
         values = tiff.asarray()
@@ -184,7 +184,7 @@ def write_ome(folder: Path) -> Path:
 
 
 def strict_ome(path: Path) -> Look:
-    with no_doubts(), tifffile.TiffFile(path, _multifile=False) as tiff:
+    with no_warnings(), tifffile.TiffFile(path, _multifile=False) as tiff:
         (image,) = (tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"],)
         pixels = image["Pixels"]
         if pixels["DimensionOrder"] != "XYCZT" or pixels["SizeC"] != 1 or pixels["SizeT"] != 1:

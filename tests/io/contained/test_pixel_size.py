@@ -67,5 +67,5 @@ def test_screen_densities_are_known(per_inch):
     assert pixel_size.screen_dpi(pixel_size.of_density((per_inch, per_inch), "PNG pHYs")) == round(per_inch)
 
 
-def test_a_scanners_density_is_believed():
+def test_a_scanners_density_is_accepted():
     assert pixel_size.screen_dpi(pixel_size.of_density((25400.0, 25400.0), "PNG pHYs")) is None

@@ -192,7 +192,7 @@ def test_density_of_pictures_is_a_pixel_size_unless_it_is_a_screens(tmp_path, rg
                 read_slide(tmp_path / name)
 
 
-def test_two_statements_that_differ_are_told(tmp_path, rgb):
+def test_two_statements_that_differ_are_reported(tmp_path, rgb):
     tifffile.imwrite(
         tmp_path / "s.tif",
         rgb,
@@ -248,7 +248,7 @@ def test_a_size_that_a_makers_tiles_do_not_bear_out_is_refused(tmp_path, rgb):
         read_slide(path, pixel_um=0.25)
 
 
-def test_missing_openslide_is_told_with_the_extra_that_brings_it(tmp_path, rgb, monkeypatch):
+def test_missing_openslide_is_reported_with_the_extra_that_brings_it(tmp_path, rgb, monkeypatch):
     monkeypatch.setitem(sys.modules, "openslide", None)
     for path in (philips(tmp_path / "p.tiff", rgb), tmp_path / "p.ndpi"):
         path.touch()

@@ -85,7 +85,7 @@ def test_slices_across_another_axis_are_ordered_along_their_normal(tmp_path, val
     assert volume.about["orientation"] == "z to R, y to I, x to P (L left, P posterior, S superior)"
 
 
-def test_without_positions_the_instance_numbers_order_and_the_spacing_is_asked_for(tmp_path, values):
+def test_without_positions_the_instance_numbers_order_and_the_spacing_is_required(tmp_path, values):
     save(tmp_path, values, ImagePositionPatient=None)
     with pytest.raises(ValueError, match=r"has no voxel size \(its slices are 80 um thick\); pass --spacing-um z y x"):
         read_volume(tmp_path)

@@ -283,7 +283,7 @@ def test_types_and_byte_orders_keep_their_values(tmp_path, values, name, dtype):
     np.testing.assert_array_equal(volume[:], stored)
 
 
-def test_unknown_endings_are_told_what_is_read(tmp_path):
+def test_unknown_endings_are_refused_with_the_known_ones(tmp_path):
     (tmp_path / "scan.xyz").write_bytes(b"123456")
     with pytest.raises(
         ValueError, match=r"scan\.xyz: volumes are read from \.zarr, \.tif, .*or pass --shape and --dtype"

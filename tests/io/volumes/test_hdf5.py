@@ -30,7 +30,7 @@ def test_volumes_alike_are_listed_and_one_can_be_chosen(scan, ct):
     ("inside", "fault"),
     [("/nowhere", r"holds no /nowhere"), ("/flat", r"has a shape of \(8, 9\)"), ("/../a", r"holds no /\.\.")],
 )
-def test_a_wrong_choice_is_told(scan, ct, inside, fault):
+def test_a_wrong_choice_is_reported(scan, ct, inside, fault):
     path = scan(lambda file: file.update({"a": ct, "flat": ct[0]}))
     with pytest.raises(ValueError, match=rf"scan\.h5.*{fault}"):
         read_volume(f"{path}::{inside}", **UNIT)
@@ -126,7 +126,7 @@ def test_links_in_a_circle_end(scan, ct):
         ({"voxel_size_um": [1, 2, 3]}, None),
     ],
 )
-def test_attributes_are_believed_where_they_leave_no_doubt(scan, ct, stated, spacing):
+def test_attributes_are_accepted_where_they_are_unambiguous(scan, ct, stated, spacing):
     path = scan(lambda file: file.create_dataset("ct", data=ct).attrs.update(stated))
     if spacing:
         assert read_volume(path).grid.spacing_um == spacing

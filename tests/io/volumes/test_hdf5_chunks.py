@@ -101,7 +101,7 @@ def test_a_deflate_stream_that_unpacks_to_another_size_is_refused(scan, ct, filt
 
 
 @pytest.mark.parametrize("filters", ["sum", "deflate, shuffle and sum", "lzf, shuffle and sum"])
-def test_a_wrong_checksum_is_told(scan, ct, filters):
+def test_a_wrong_checksum_is_reported(scan, ct, filters):
     path = scan(lambda file: file.create_dataset("ct", data=ct, chunks=(3, 8, 9), **FILTERS[filters]))
     _first_chunk(path, lambda raw: raw[:50] + bytes([raw[50] ^ 4]) + raw[51:])
     with pytest.raises(ValueError, match=r"scan\.h5"):
@@ -133,7 +133,7 @@ def test_a_chunk_of_a_smaller_chunk_size_is_refused_for_every_filter(scan, rng, 
         read_volume(path, **UNIT)[0]
 
 
-def test_chunks_that_were_never_written_read_as_the_fill_value_and_that_is_told(scan, ct):
+def test_chunks_that_were_never_written_read_as_the_fill_value_and_that_is_reported(scan, ct):
     def fill(file):
         data = file.create_dataset("ct", ct.shape, "u2", chunks=(3, 8, 9), compression="gzip", fillvalue=7)
         data[:3] = ct[:3]

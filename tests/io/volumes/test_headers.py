@@ -41,7 +41,7 @@ def mha(tmp_path, ct):
     return make
 
 
-def test_metaimage_origin_and_orientation_are_told(mha):
+def test_metaimage_origin_and_orientation_are_reported(mha):
     volume = read_volume(mha())
     assert volume.grid.origin_um == (3000.0, 2000.0, 1000.0)
     assert volume.about["orientation"] == "x y z to RAI, matrix 1 0 0 0 1 0 0 0 1"
@@ -67,7 +67,7 @@ def test_metaimage_headers_that_lie_are_refused(mha, old, new, fault):
         read_volume(mha((old, new)))[:]
 
 
-def test_default_spacing_of_one_millimetre_is_asked_about(tmp_path, ct):
+def test_default_spacing_of_one_millimetre_is_refused(tmp_path, ct):
     sitk.WriteImage(sitk.GetImageFromArray(ct), str(tmp_path / "a.mha"))
     nibabel.save(nibabel.Nifti1Image(ct.T, np.eye(4)), tmp_path / "a.nii")
     for name in ("a.mha", "a.nii"):
@@ -76,7 +76,7 @@ def test_default_spacing_of_one_millimetre_is_asked_about(tmp_path, ct):
         np.testing.assert_array_equal(read_volume(tmp_path / name, **UNIT)[:], ct)
 
 
-def test_nifti_slope_calibrates_and_orientation_is_told_not_applied(tmp_path, ct):
+def test_nifti_slope_calibrates_and_orientation_is_reported_not_applied(tmp_path, ct):
     image = nibabel.Nifti2Image(ct.T, np.diag([-5.0, 5.0, 5.0, 1.0]))
     image.header.set_xyzt_units("micron")
     image.header.set_slope_inter(0.5, -3)
@@ -103,7 +103,7 @@ def test_nrrd_directions_give_spacing_origin_and_words(tmp_path, ct):
     assert volume.about["orientation"].startswith("left-posterior-superior, x y z along (0.01,0,0)")
 
 
-def test_nrrd_without_spacing_is_asked_for_it(tmp_path, ct):
+def test_nrrd_without_spacing_is_refused(tmp_path, ct):
     nrrd.write(str(tmp_path / "a.nrrd"), ct, {}, index_order="C")
     with pytest.raises(ValueError, match=r"a\.nrrd has no voxel size; pass --spacing-um z y x"):
         read_volume(tmp_path / "a.nrrd")
@@ -165,7 +165,7 @@ def test_the_spool_is_gone_with_its_volume(tmp_path, ct, monkeypatch):
     assert not list((tmp_path / "spool").iterdir())
 
 
-def test_a_disk_too_small_for_the_spool_is_told_first():
+def test_a_disk_too_small_for_the_spool_is_reported_first():
     with pytest.raises(ValueError, match=r"a\.nii\.gz needs 1\.1e\+12 GiB of .* set TMPDIR to a larger disk"):
         spool(iter([b"never read"]), 2**70, "a.nii.gz")
 
@@ -173,7 +173,7 @@ def test_a_disk_too_small_for_the_spool_is_told_first():
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        ({}, r"says nothing of itself; pass --shape z y x and --dtype NAME"),
+        ({}, r"is raw values without a header; pass --shape z y x and --dtype NAME"),
         ({"shape": (6, 8, 9), "dtype": "uint8"}, r"has 864 bytes; 6 x 8 x 9 uint8 after an offset of 0 would be 432"),
         ({"shape": (6, 8, 9), "dtype": "uint16", "offset": 4}, "would be 868"),
         ({"shape": (6, -8, 9), "dtype": "uint16"}, "three positive sizes|must be at least 1"),
@@ -264,7 +264,7 @@ def test_the_users_voxel_size_wins_over_what_a_nifti_states(tmp_path, ct, field,
     np.testing.assert_array_equal(read_volume(tmp_path / "a.nii", **UNIT)[:], ct)
 
 
-def test_a_nifti_of_one_micron_is_believed_and_a_bad_quaternion_is_no_fault(tmp_path, ct):
+def test_a_nifti_of_one_micron_is_accepted_and_a_bad_quaternion_is_no_fault(tmp_path, ct):
     image = nibabel.Nifti1Image(ct.T, np.eye(4))
     image.header.set_xyzt_units("micron")
     nibabel.save(image, tmp_path / "a.nii")
@@ -287,7 +287,7 @@ def test_a_nifti_of_one_micron_is_believed_and_a_bad_quaternion_is_no_fault(tmp_
         ((1, 1, 1), False),
     ],
 )
-def test_one_millimetre_is_asked_about_in_every_format(tmp_path, ct, edges, asked):
+def test_one_millimetre_is_refused_in_every_format(tmp_path, ct, edges, asked):
     """Programs write it along the axes whose size they do not know."""
     zarr.create_array(tmp_path / "a.zarr", data=ct).attrs["element_size_um"] = list(edges)
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -148,7 +148,7 @@ def test_text_that_is_not_the_values_is_refused(tmp_path, data):
         "spacings: 1e300 1e300 1e300",
     ],
 )
-def test_the_users_voxel_size_wins_over_what_cannot_be_read_or_believed(tmp_path, line):
+def test_the_users_voxel_size_wins_over_what_cannot_be_read_or_trusted(tmp_path, line):
     extra = ("space dimension: 3",) if "directions" in line else ()
     path = write(tmp_path / "a.nrrd", (*without("spac"), line, *extra, "encoding: raw"), RAW)
     with pytest.raises(ValueError, match=r"a\.nrrd.*; pass --spacing-um z y x"):
@@ -158,7 +158,7 @@ def test_the_users_voxel_size_wins_over_what_cannot_be_read_or_believed(tmp_path
     assert volume.grid.spacing_um == (3.0, 2.0, 1.0)
 
 
-def test_a_unit_nobody_knows_is_asked_about(tmp_path):
+def test_a_unit_nobody_knows_is_refused(tmp_path):
     path = write(tmp_path / "a.nrrd", (*BASE, 'units: "pixel" "pixel" "pixel"', "encoding: raw"), RAW)
     with pytest.raises(ValueError, match=r"a\.nrrd has no voxel size; pass --spacing-um z y x"):
         read_volume(path)

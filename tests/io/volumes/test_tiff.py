@@ -78,7 +78,7 @@ def test_ome_metadata_that_cannot_be_is_refused(tmp_path, grey, old, new, fault)
         read_volume(tmp_path / "a.ome.tif", **UNIT)
 
 
-def test_no_voxel_size_is_asked_for(tmp_path, grey):
+def test_a_missing_voxel_size_is_refused(tmp_path, grey):
     tifffile.imwrite(tmp_path / "a.tif", grey, photometric="minisblack")
     with pytest.raises(ValueError, match=r"a\.tif has no voxel size; pass --spacing-um z y x"):
         read_volume(tmp_path / "a.tif")

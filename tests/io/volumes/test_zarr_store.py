@@ -194,7 +194,7 @@ def test_fields_of_a_plate_are_listed(tmp_path, rng):
     np.testing.assert_array_equal(read_volume(f"{path}::/B/2")[:], values)
 
 
-def test_versions_that_name_no_axes_or_units_are_asked_for_the_voxel_size(tmp_path, rng):
+def test_versions_that_name_no_axes_or_units_need_the_voxel_size(tmp_path, rng):
     values = rng.integers(0, 2000, (6, 16, 12)).astype("u2")
     for axes in (None, ["t", "c", "z", "y", "x"]):
         root = zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2)

@@ -285,7 +285,7 @@ def test_what_cannot_be_held_is_refused_with_what_can(tmp_path):
         write_volume(tmp_path / "v.nii", volume_of("uint8", shape=(1, 1, 40000)), "nifti")
 
 
-def test_what_is_not_kept_is_told(tmp_path):
+def test_what_is_not_kept_is_reported(tmp_path):
     volume = volume_of("uint8")
     assert write_volume(tmp_path / "v.ome.zarr", volume, "ome-zarr") == []
     assert write_volume(tmp_path / "v.nii", volume, "nifti") == ["the origin 10 -3 4 um (z y x)"]
@@ -315,7 +315,7 @@ def test_the_ending_chooses_the_format(tmp_path, name, kind):
     assert format_of(tmp_path / name, "raw") == "raw"
 
 
-def test_unknown_endings_and_formats_are_told_with_the_known_ones(tmp_path):
+def test_unknown_endings_and_formats_are_reported_with_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg: volumes are written as ome-zarr \(\.zarr\), .*--format"):
         format_of(tmp_path / "a.jpg")
     with pytest.raises(ValueError, match="there is no format 'tif' to write; known: ome-zarr"):

@@ -33,7 +33,7 @@ class _Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
 
-    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], npt.NDArray[Any] | None]:
+    def request(self, request: dict[str, Any]) -> tuple[dict[str, Any], npt.NDArray[Any] | None]:
         with self._lock:
             while True:
                 fresh = self._start()
@@ -116,7 +116,7 @@ def look(kind: str, path: str) -> dict[str, Any]:
     DecodeError
         It is not of this kind, is damaged, or needs too much memory or time.
     """
-    return _PROCESS.ask({"op": "open", "kind": kind, "path": os.path.abspath(path)})[0]
+    return _PROCESS.request({"op": "open", "kind": kind, "path": os.path.abspath(path)})[0]
 
 
 def read(
@@ -130,6 +130,6 @@ def read(
         The pixels cannot be decoded.
     """
     request = {"op": "read", "kind": kind, "path": os.path.abspath(path), "level": level, "window": list(window)}
-    values = _PROCESS.ask(request | {"bytes": bytes_per_px})[1]
+    values = _PROCESS.request(request | {"bytes": bytes_per_px})[1]
     assert values is not None
     return values

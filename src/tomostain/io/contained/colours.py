@@ -52,7 +52,7 @@ class ToSrgb:
 
 
 def profile_of(icc: bytes | None) -> tuple[ToSrgb | None, str, list[str]]:
-    """What turns a file's colours into sRGB (None: nothing to do), what is said of its colours, and what is doubted."""
+    """What turns a file's colours into sRGB (None: nothing to do), a description of its colours, and warnings."""
     if not icc:
         return None, "taken as sRGB, no colour profile is embedded", []
     try:

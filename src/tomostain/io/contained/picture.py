@@ -54,7 +54,7 @@ class Picture:
             "levels": [[*shape, 1.0, 1.0]],
             "pixels_um": [s for s in [of_density(per_inch, what)] if s],
             "notes": [],
-            "doubts": [_other_gamma(gamma)] if gamma and abs(gamma * 2.2 - 1) > _SAME_GAMMA else [],
+            "warnings": [_other_gamma(gamma)] if gamma and abs(gamma * 2.2 - 1) > _SAME_GAMMA else [],
         }
         self._rgb: npt.NDArray[np.uint8] | None = None
 

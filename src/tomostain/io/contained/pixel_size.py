@@ -37,7 +37,7 @@ def _pixels(xml: str) -> list[Any]:
         return []
 
 
-def doubt_of_ome(xml: str, shape: tuple[int, int]) -> str | None:
+def warning_of_ome(xml: str, shape: tuple[int, int]) -> str | None:
     """A warning if no image of an OME-XML has the size of the page that is read."""
     found = _pixels(xml)
     stated = [(about.get("SizeY", ""), about.get("SizeX", "")) for about in found]

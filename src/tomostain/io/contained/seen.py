@@ -32,7 +32,7 @@ class Seen:
         self._orientation, turns = stated_orientation(stored.orientation)
         levels, self._levels = upright_levels(stored.about["levels"], self._orientation)
         self._shapes = [(int(level[0]), int(level[1])) for level in levels]
-        self._to_srgb, colours, doubts = profile_of(None if stored.about.get("grey") else stored.icc)
+        self._to_srgb, colours, warnings = profile_of(None if stored.about.get("grey") else stored.icc)
         pixels = stored.about["pixels_um"]
         notes = [*turns, *([colours] if self._to_srgb else []), *stored.about["notes"]]
         if len(levels) < len(stored.about["levels"]):
@@ -42,7 +42,7 @@ class Seen:
             "pixels_um": [(x, y, by) for y, x, by in pixels] if is_transposed(self._orientation) else pixels,
             "colours": colours,
             "notes": notes,
-            "doubts": [*stored.about.get("doubts", ()), *doubts],
+            "warnings": [*stored.about.get("warnings", ()), *warnings],
         }
 
     def read(self, level: int, window: Window) -> npt.NDArray[np.uint8]:

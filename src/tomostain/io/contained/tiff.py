@@ -68,7 +68,9 @@ class TiffSlide:
             "grey": len(self._levels[0]) * int(first.samplesperpixel) == 1,
             "notes": notes,
             "simulated": SIMULATED if SIMULATED in description else None,
-            "doubts": [d for d in [pixel_size.doubt_of_ome(description, shapes[0])] if d] if self._tiff.is_ome else [],
+            "warnings": [d for d in [pixel_size.warning_of_ome(description, shapes[0])] if d]
+            if self._tiff.is_ome
+            else [],
         }
 
     def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
@@ -139,7 +141,7 @@ class TiffKind:
             self.about: dict[str, Any] = {"slide": bool(planar or one_picture or _maker(first, description))}
 
     def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
-        raise ValueError("it was only looked at")
+        raise ValueError("it was only inspected")
 
 
 def _alike(first: Any, further: list[Any]) -> int:
@@ -196,7 +198,7 @@ def _check(page: Any) -> None:
 
 
 def _check_tags(page: Any) -> None:
-    """Refuse a page of which tifffile could not read a tag that matters: it goes on with a default."""
+    """Refuse a page of which tifffile could not read a tag that matters: it continues with a default."""
     tiff, file = page.parent, page.parent.filehandle
     count, entry, order = (8, 20, tiff.byteorder) if tiff.is_bigtiff else (2, 12, tiff.byteorder)
     with file.lock:

@@ -34,7 +34,7 @@ class ZeissSlide:
             "levels": [[box.h, box.w, 1.0, 1.0]],
             "pixels_um": [s for s in [_scaling(self._file.raw_metadata)] if s],
             "notes": notes,
-            "doubts": [doubt for doubt in [_doubt(self._file.raw_metadata, (box.h, box.w))] if doubt],
+            "warnings": [text for text in [_warning(self._file.raw_metadata, (box.h, box.w))] if text],
         }
 
     def read(self, level: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
@@ -54,7 +54,7 @@ def _scaling(xml: str) -> Statement | None:
     return (y, x, "CZI Scaling") if y > 0 and x > 0 else None
 
 
-def _doubt(xml: str, shape: tuple[int, int]) -> str | None:
+def _warning(xml: str, shape: tuple[int, int]) -> str | None:
     """A warning if the metadata state another size than the tiles of the mosaic cover."""
     image = ElementTree.fromstring(xml).find("./Metadata/Information/Image")
     if image is None:

@@ -28,7 +28,7 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys((".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm"), "openslide")
     | {".czi": "czi"}
 )
-"""How a slide is opened, by suffix; a TIFF whose maker needs OpenSlide is handed on to it."""
+"""How a slide is opened, by suffix; a TIFF whose maker needs OpenSlide is opened with it."""
 _NEEDS = {"openslide": ("openslide", "slides"), "czi": ("pylibCZIrw", "czi")}
 SQUARE_WITHIN = 1.1
 """Largest ratio of a pixel's edges that is accepted; scanners' pixels are square to a per cent."""
@@ -74,10 +74,10 @@ def read_slide(path: Path, *, pixel_um: float | None = None) -> Slide:
     )
     statements: list[Statement] = [(float(y), float(x), str(source)) for y, x, source in about["pixels_um"]]
     pixel, source = _pixel_size(path.name, statements, pixel_um)
-    for doubt in about.get("doubts", ()):
-        warnings.warn(f"{path.name} {doubt}", stacklevel=2)
+    for text in about.get("warnings", ()):
+        warnings.warn(f"{path.name} {text}", stacklevel=2)
     if pixel_um is not None:
-        _warn_if_doubtful(path.name, pixel_um, statements)
+        _warn_if_implausible(path.name, pixel_um, statements)
     notes = [*about["notes"], *_disagreement(statements)]
     if about.get("grey"):
         notes.append(_GREY)
@@ -195,7 +195,7 @@ def _pixel_size(name: str, statements: list[Statement], user_um: float | None) -
     return (y, x), source
 
 
-def _warn_if_doubtful(name: str, user_um: float, statements: list[Statement]) -> None:
+def _warn_if_implausible(name: str, user_um: float, statements: list[Statement]) -> None:
     """Warn if the user's pixel size is hardly possible, or differs from the file's."""
     low, high = PLAUSIBLE_PIXEL_UM
     if not is_length(user_um, within=PLAUSIBLE_PIXEL_UM):
@@ -207,8 +207,8 @@ def _warn_if_doubtful(name: str, user_um: float, statements: list[Statement]) ->
         return
     for y, x, source in statements[:1]:
         square = max(y, x) <= SQUARE_WITHIN * min(y, x)
-        believable = square and screen_dpi((y, x, source)) is None and low <= min(y, x) <= max(y, x) <= high
-        if believable and not all(1 / AGREE_WITHIN < edge / user_um < AGREE_WITHIN for edge in (y, x)):
+        plausible = square and screen_dpi((y, x, source)) is None and low <= min(y, x) <= max(y, x) <= high
+        if plausible and not all(1 / AGREE_WITHIN < edge / user_um < AGREE_WITHIN for edge in (y, x)):
             warnings.warn(
                 f"{name} states pixels of {y:g} x {x:g} um ({source}); --slide-um {user_um:g} is used instead",
                 stacklevel=3,

@@ -1,4 +1,4 @@
-"""Readers of volumes, one file a family: a path in, a lazy Volume out; nothing is read before a window is asked for."""
+"""Readers of volumes, one file a family: a path in, a lazy Volume out; nothing is read before the volume is indexed."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class Descriptor:
 
 
 class Flat:
-    """Uncompressed values in planes one after another: read at their place, no more than the rows asked for."""
+    """Uncompressed values in planes one after another: read in place, only the requested rows."""
 
     def __init__(
         self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], planes_at: int | npt.NDArray[np.int64]

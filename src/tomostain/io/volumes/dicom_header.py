@@ -185,7 +185,7 @@ class _Facts:
 
 
 def _ends_well(file: Path, end: int) -> bool:
-    """Whether a file ends with its pixels, or goes on with an element of a later group."""
+    """Whether a file ends with its pixels, or continues with an element of a later group."""
     with file.open("rb") as opened:
         opened.seek(end)
         head = opened.read(4)

@@ -27,7 +27,9 @@ def read_raw(path: Path, hints: Hints) -> Volume:
     """
     hints.nothing_inside(path.name)
     if hints.shape is None or hints.dtype is None:
-        raise VolumeError(f"{path.name} says nothing of itself; pass --shape z y x and --dtype NAME (or convert it)")
+        raise VolumeError(
+            f"{path.name} is raw values without a header; pass --shape z y x and --dtype NAME (or convert it)"
+        )
     shape, dtype = shape_of(path.name, hints.shape), parse_dtype(hints.dtype)
     size, wanted = path.stat().st_size, hints.offset + math.prod(shape) * dtype.itemsize
     if hints.offset < 0 or size != wanted:

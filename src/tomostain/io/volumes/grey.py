@@ -36,7 +36,7 @@ def _opaque(dtype: np.dtype[Any]) -> float:
 
 
 def check_grey(array: LazyArray) -> None:
-    """Look at the first, the middle and the last plane of what may be colours; the others are looked at when read.
+    """Check the first, the middle and the last plane of what may be colours; the others are checked when read.
 
     Raises
     ------

@@ -111,7 +111,7 @@ def _chosen(path: Path, inside: str) -> Node:
     if len(signals) == 1:
         return signals[0].node
     if len(found) > 1 and found[0].voxels < _CLEARLY_LARGER * found[1].voxels:
-        names = ", ".join(f"{path.name}::{one.asked}" for one in found[:8])
+        names = ", ".join(f"{path.name}::{one.name}" for one in found[:8])
         raise VolumeError(f"{path.name} holds several volumes; choose one of {names}")
     return found[0].node
 

@@ -143,7 +143,7 @@ def _unshuffled(content: Array, itemsize: int) -> Array:
 
 
 def _check(data: Any, corner: tuple[int, ...], stored_bytes: int, used: Filters, where: str) -> None:
-    """Make sure that a chunk that HDF5 is about to unpack fills its place, as far as its stored bytes tell."""
+    """Make sure that a chunk that HDF5 is about to unpack fills its place, as far as its stored bytes show."""
     plain = _plain_bytes(data)
     sums = sum(code == _FLETCHER32 for code, _ in used)
     packed = [i for i, (code, settings) in enumerate(used) if not _keeps_size(code, settings)]

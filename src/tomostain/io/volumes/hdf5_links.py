@@ -1,4 +1,4 @@
-"""Where in an HDF5 file the data are: hard, soft and external links walked by hand, so that none leads away unseen."""
+"""Where in an HDF5 file the data are: hard, soft and external links followed one by one, so that each is checked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Candidate:
     """A data set that could be a volume."""
 
     node: Node
-    asked: str
+    name: str
     """The path that a user would give."""
     voxels: int
     is_signal: bool
@@ -93,7 +93,7 @@ def candidates(path: Path, inside: str = "/") -> list[Candidate]:
     bad_link: ValueError | None = None
     looked_at = 0
     while waiting:
-        node, asked = waiting.pop()
+        node, inner = waiting.pop()
         with node.open() as group:
             identity = _identity(node, group)
             if identity in groups:
@@ -111,17 +111,17 @@ def candidates(path: Path, inside: str = "/") -> list[Candidate]:
                 continue
             with child.open() as opened:
                 if isinstance(opened, h5py.Group):
-                    waiting.append((child, f"{asked}/{name}"))
+                    waiting.append((child, f"{inner}/{name}"))
                 elif is_volume(opened):
                     identity = _identity(child, opened)
                     known = found.get(identity)
                     if known is None or (name == signal and not known.is_signal):
                         voxels = math.prod(opened.shape)
                         why = why_projections(child, opened)
-                        found[identity] = Candidate(child, f"{asked}/{name}", voxels, name == signal, why)
+                        found[identity] = Candidate(child, f"{inner}/{name}", voxels, name == signal, why)
     if not found and bad_link is not None:
         raise bad_link
-    return sorted(found.values(), key=lambda one: (bool(one.projections), -one.voxels, one.asked))
+    return sorted(found.values(), key=lambda one: (bool(one.projections), -one.voxels, one.name))
 
 
 def why_projections(node: Node, data: h5py.Dataset) -> str:

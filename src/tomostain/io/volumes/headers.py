@@ -23,7 +23,7 @@ MOST_ORIGIN_UM = 1e9
 MOST_COMPRESSION = 2000
 """No file of real grey values shrinks by more than this; deflate cannot reach it at all (1032)."""
 ALWAYS_ACCEPTED_BYTES = 2**28
-"""What may always be believed of a header, however small its file is."""
+"""Bytes that a header may always claim, however small its file is."""
 
 DTYPES = "8, 16, 32 or 64 bit integers, or 16, 32 or 64 bit floats"
 
@@ -55,7 +55,7 @@ def reported(name: str, kind: str) -> Iterator[None]:
     except OutsideError as error:
         raise VolumeError(str(error)) from None
     except MemoryError:
-        raise VolumeError(f"{name} asks for more memory than there is; its header may be wrong") from None
+        raise VolumeError(f"{name} needs more memory than there is; its header may be wrong") from None
     except Exception as error:
         raise VolumeError(f"{name} cannot be read as {kind}: {one_line(error)}") from None
 
@@ -67,7 +67,7 @@ def one_line(error: BaseException) -> str:
 
 
 def spacing_of(name: str, stated: Sequence[float] | None, hints: Hints, *, found: str = "") -> Vector:
-    """The voxel size (z, y, x) in um: what the user says, else what the file states and can be believed.
+    """The voxel size (z, y, x) in um: the user's, else that of the file where it is plausible.
 
     ``found`` is reported where the file states something that is not enough.
 

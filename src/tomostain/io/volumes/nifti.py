@@ -38,7 +38,7 @@ def read_nifti(path: Path, hints: Hints) -> Volume:
     Raises
     ------
     VolumeError
-        No single three-dimensional grey volume, no believable voxel size, or truncated.
+        No single three-dimensional grey volume, no plausible voxel size, or truncated.
     """
     hints.nothing_inside(path.name)
     gzipped = path.name.lower().endswith(".gz")
@@ -80,7 +80,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _header(name: str, head: bytes) -> Any:
-    """The header at the start of a file; which version and byte order it is, its first number tells."""
+    """The header at the start of a file; its first number gives version and byte order."""
     size = int.from_bytes(head[:4], "little")
     swapped = int.from_bytes(head[:4], "big")
     for kind, length in ((nibabel.Nifti1Header, 348), (nibabel.Nifti2Header, 540)):

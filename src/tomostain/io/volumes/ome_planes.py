@@ -23,7 +23,7 @@ def planes_of(xml: str | None, name: str, pages: int, samples: int = 1) -> OmePl
     Raises
     ------
     VolumeError
-        The metadata is broken, or tells of several images, channels, time points or files, or of pages that are not
+        The metadata is damaged, or describes several images, channels, time points or files, or of pages that are not
         there.
     """
     try:

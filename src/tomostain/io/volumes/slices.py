@@ -52,7 +52,7 @@ class Slice:
 
 
 class Slices:
-    """A folder's slices as (z, y, x); only the files asked for are opened, only the strips and tiles read."""
+    """A folder's slices as (z, y, x); only the needed files, strips and tiles are read."""
 
     def __init__(self, files: tuple[Path, ...], plane: PageFacts, values_at: tuple[int | None, ...]) -> None:
         """``values_at`` is where each file's uncompressed values begin; None for those that must be decoded."""

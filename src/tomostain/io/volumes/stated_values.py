@@ -35,7 +35,7 @@ _FIELDS = (
 )  # fmt: skip
 """Images without the specimen, or without the beam."""
 _RECONSTRUCTED = re.compile("recon|volume|slices|tomogram", re.IGNORECASE)
-"""What nobody calls projections, even where there happen to be as many angles as planes."""
+"""Names that are not projections, even where there happen to be as many angles as planes."""
 SIGNS_OF_PROJECTIONS = frozenset((*_ANGLES, *_FIELDS))
 """What data sets beside raw projections are called."""
 
@@ -83,7 +83,7 @@ def stated_scale(name: str, attributes: Mapping[str, Any]) -> Scale:
 def projections(own_name: str, shape: tuple[int, ...], beside: Mapping[str, tuple[int, ...]]) -> str:
     """Why an array of this shape is raw projections or sinograms, by the arrays beside it; empty where it is not.
 
-    Angles, or keys that tell projections from flats and darks, come one for each projection; flats and darks have a
+    Angles, or keys that separate projections from flats and darks, come one for each projection; flats and darks have a
     projection's shape, and one picture alone proves nothing.
     """
     beside = {name.lower(): sizes for name, sizes in beside.items() if sizes}

@@ -1,4 +1,4 @@
-"""A volume in one TIFF file: plain, BigTIFF, ImageJ stack or OME-TIFF, read by the strips and tiles asked for."""
+"""A volume in one TIFF file: plain, BigTIFF, ImageJ stack or OME-TIFF, read by strips and tiles."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from tomostain.io.volumes.unpacking import unpacked
 _SPARE_BYTES = 2**16
 """What a packed chunk may hold beyond its values: checksums and codecs' own headers."""
 _WIDEST = 8
-"""Times by which a filter may widen values: bytes held as 64-bit numbers."""
+"""Times by which a filter may widen values: bytes stored as 64-bit numbers."""
 _MOST_FILE = (2, 2**24)
 """A chunk's file is at most twice as large as its values, and 16 MiB: no codec makes more of them."""
 _V2_KINDS = ("zstd", "blosc", "lz4", "gzip", "zlib", "bz2", "lzma")

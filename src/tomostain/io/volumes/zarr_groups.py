@@ -1,4 +1,4 @@
-"""What a Zarr folder says of itself: metadata documents that cannot lead out of it, and what can be chosen inside."""
+"""The metadata of a Zarr folder: documents that cannot lead out of it, and what can be chosen inside."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Stored:
 def read_zarr(path: Path, hints: Hints) -> Volume:
     """Open one level of an OME-Zarr image, or a plain Zarr array, as a lazy Volume.
 
-    ``NAME.zarr::2`` is level 2 of an image (0, the finest, where nothing is said), ``NAME.zarr::/group/one`` an array.
+    ``NAME.zarr::2`` is level 2 of an image (default: 0, the finest), ``NAME.zarr::/group/one`` an array.
     Volumes that tomostain calibrated come in their units.
 
     Raises
@@ -215,7 +215,7 @@ def _open_array(folder: Path, path: str) -> zarr.Array[Any]:
 
 
 def _open_checked(path: Path, where: str, name: str) -> zarr.Array[Any]:
-    """Open an array after checking that its path stays inside, its codecs are harmless and its size can be believed."""
+    """Open an array after checking that its path stays inside, its codecs are harmless and its size is plausible."""
     about = metadata(path, where)
     if not is_array(about):
         raise VolumeError(
@@ -263,7 +263,7 @@ def _codec_names(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stored_bytes(folder: Path, *, enough: int, claimed: int) -> int:
-    """Bytes in a folder's files; counting stops when there are enough to believe the claim."""
+    """Bytes in a folder's files; counting stops when there are enough for the claimed size."""
     stored = 0
     if claimed <= ALWAYS_ACCEPTED_BYTES:
         return enough

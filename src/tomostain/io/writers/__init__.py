@@ -1,4 +1,4 @@
-"""Volumes out: every format is one function that hands out a sink, and one line in ``FORMATS``."""
+"""Volumes out: every format is one function that returns a sink, and one line in ``FORMATS``."""
 
 from tomostain.io.writers.formats import FORMATS, Format, check_room, check_writable, format_of, write_volume
 

@@ -146,7 +146,7 @@ def write_volume(out: Path, volume: Volume, kind: str) -> list[str]:
 
 
 def check_writable(out: Path, volume: Volume, kind: str) -> Target:
-    """Make sure, before anything is written, that a format can hold a volume and the disk has room; what to write.
+    """Make sure that a format can store a volume and the disk has space before it is written; returns the target.
 
     Raises
     ------
