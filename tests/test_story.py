@@ -58,7 +58,7 @@ def test_every_result_has_its_record(story):
 def test_report_is_one_file_that_needs_no_other(story):
     page = (story / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
-    for word in ("S02", "toluidine blue", "SSIM", "colour table", "Skill"):
+    for word in ("S02", "toluidine blue", "SSIM", "colour table", "Skill", "After the dye", "By tissue", "old bone"):
         assert word in page
 
 

@@ -19,6 +19,11 @@ def say(text: str) -> None:
     LOGGER.info(text)
 
 
+def say_verbosely(text: str) -> None:
+    """The same where more was asked for (``--verbose``), and in a log file."""
+    LOGGER.debug(text)
+
+
 def progress(items: Iterable[Item], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterator[Item]:
     """Yield items and show progress and remaining time on stderr; in a log, one line in ten seconds."""
     yield from _bar(items, total=total, desc=desc, unit=unit)

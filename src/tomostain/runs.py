@@ -20,7 +20,7 @@ from typing import Any
 
 from tomostain import __version__
 from tomostain._locks import SUFFIX, Mark, read_mark
-from tomostain._log import LOGGER, progress, progress_bar, say
+from tomostain._log import LOGGER, progress, progress_bar, say, say_verbosely
 
 __all__ = [
     "LOGGER",
@@ -35,6 +35,7 @@ __all__ = [
     "read_record",
     "record_path",
     "say",
+    "say_verbosely",
     "split_inside",
     "was_made_by",
     "whole",

@@ -70,3 +70,5 @@ def test_a_real_pair_has_no_truth(pair, tmp_path):
 def test_truth_of_another_size_is_refused(pair):
     with pytest.raises(ValueError, match=r"S01_slide_0: CT and stain must share one raster.*truth"):
         dataclasses.replace(pair, truth=np.zeros((30, 41, 3), np.uint8))
+    with pytest.raises(ValueError, match="S01_slide_0: the perfect section and its tissues belong together"):
+        dataclasses.replace(pair, truth=np.zeros((30, 40, 3), np.uint8))

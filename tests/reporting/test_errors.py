@@ -10,7 +10,6 @@ from tomostain.reporting.errors import (
     Case,
     by_colour,
     by_intensity,
-    colour_difference,
     colour_name,
     scale_top,
     worst_regions,
@@ -22,15 +21,6 @@ def _case(error: npt.NDArray[np.float32], *, real: npt.NDArray[np.uint8] | None 
     real = np.full((*shape, 3), 200, np.uint8) if real is None else real
     ct = np.broadcast_to(np.linspace(0, 1, shape[1], dtype=np.float32), shape)
     return Case(name, "S", ct, real, {}, {"stainer": error}, np.ones(shape, bool), (5.0, 5.0))
-
-
-def test_colour_difference_is_ciede2000() -> None:
-    black, white = np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)
-    assert colour_difference(black, white)[0, 0] == pytest.approx(100.0, abs=1e-3)
-    assert colour_difference(white, white)[0, 0] == 0.0
-    red, green, blue = (np.eye(3, dtype=np.uint8)[i][None, None] * np.uint8(255) for i in range(3))
-    assert colour_difference(red, blue)[0, 0] == pytest.approx(52.88, abs=0.02), "as colour calculators give it"
-    assert colour_difference(red, green)[0, 0] == pytest.approx(86.61, abs=0.02)
 
 
 def test_the_worst_square_is_found_and_masked_ones_are_not() -> None:

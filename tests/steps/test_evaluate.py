@@ -20,6 +20,7 @@ from tomostain.cli import main
 from tomostain.images.geometry import Grid
 from tomostain.learning.ranges import CTRange
 from tomostain.pairs.pair import Pair, load_pair, save_pair
+from tomostain.phantom.tissues import Tissue
 from tomostain.scoring.baselines import fit_baselines, save_baselines
 from tomostain.scoring.evaluation import Evaluation
 from tomostain.steps import evaluate as step
@@ -252,8 +253,10 @@ def test_where_all_pairs_know_their_perfect_section_the_skill_is_that_of_the_sto
     for number in range(2):
         pair = _pair(f"k{number}", f"K{number}", number)
         known = Fake(off=4)(pair.ct[:1])
-        save_pair(dataclasses.replace(pair, truth=known), home / "known" / f"{number}.pair.zarr")
-    with caplog.at_level("INFO", logger="tomostain"):
+        tissues = np.where(known[..., 0] > 120, Tissue.MARROW, Tissue.LAMELLAR).astype(np.uint8)
+        pair = dataclasses.replace(pair, truth=known, tissues=tissues)
+        save_pair(pair, home / "known" / f"{number}.pair.zarr")
+    with caplog.at_level("DEBUG", logger="tomostain"):
         out = evaluate(home / "stainer", home / "known", home / "evaluation", recipe=FAST)
     found = Evaluation.load(out)
     mean = {
@@ -263,8 +266,20 @@ def test_where_all_pairs_know_their_perfect_section_the_skill_is_that_of_the_sto
     way = (mean["stainer"] - mean["colour table"]) / (mean["perfect section"] - mean["colour table"])
     assert 0.5 < way < 0.9
     assert found.summary["skill"]["psnr"] == pytest.approx(way, abs=1e-5)
-    (line,) = [line for line in caplog.messages[-1].splitlines() if line.startswith("skill")]
+    (line,) = [line for text in caplog.messages for line in text.splitlines() if line.startswith("skill")][:1]
     assert float(line.split("  ")[-1]) == pytest.approx(way, abs=0.005)
+    fitted = found.summary["after_dye_fit"]["methods"]
+    for method in ("stainer", "perfect section"):
+        noise = np.mean(np.arange(-5, 6) ** 2)
+        assert fitted[method]["psnr"]["mean"] == pytest.approx(10 * np.log10(255**2 / noise), abs=0.1)
+    means = [float(row["delta_e"]) for row in _rows(out / "specimens.csv") if row["method"] == "colour table"]
+    assert found.summary["delta_e"]["colour table"]["mean"] == pytest.approx(np.mean(means), abs=1e-5)
+    tissues = found.summary["tissues"]
+    assert tissues["stainer"]["soft tissue"]["dice"] == 1.0
+    assert tissues["colour table"]["soft tissue"]["dice"] < 0.8
+    assert tissues["perfect section"]["old bone"]["delta_e"] == 0.0
+    (line,) = [line for text in caplog.messages for line in text.splitlines() if line.startswith("soft tissue")]
+    assert line.split()[3:5] == [f"{tissues['stainer']['soft tissue']['delta_e']:.1f},", "1.00"]
     save_pair(_pair("k2", "K2", 2), home / "known" / "2.pair.zarr")
     mixed = Evaluation.load(evaluate(home / "stainer", home / "known", home / "mixed", recipe=FAST))
     assert mixed.summary["skill"] == {}

@@ -74,6 +74,8 @@ class Pair:
         colours = [image.shape[2:] for image in (self.stain, self.truth) if image is not None]
         if wrong or self.ct.ndim != 3 or colours != [(3,)] * len(colours):
             raise ValueError(f"pair {self.name}: CT and stain must share one raster {shape}; {wrong or 'wrong axes'}")
+        if (self.truth is None) != (self.tissues is None):
+            raise ValueError(f"pair {self.name}: the perfect section and its tissues belong together; one is missing")
         if not self.mask.any():
             raise ValueError(f"pair {self.name}: the mask leaves no pixel; check the placement and the exclude mask")
         inside = self.ct[:, self.mask]

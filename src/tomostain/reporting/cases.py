@@ -13,11 +13,12 @@ from PIL import Image
 from tomostain.images.geometry import Grid
 from tomostain.pairs.pair import Pair, load_pair
 from tomostain.reporting.drawing import plane_in_volume
-from tomostain.reporting.errors import Case, colour_difference, worst_regions
+from tomostain.reporting.errors import Case, worst_regions
 from tomostain.reporting.pictures import error_map, grey, hatched, picture
 from tomostain.reporting.words import captions, registration_quality
 from tomostain.runs import progress
 from tomostain.scoring.baselines import COLOUR_TABLE
+from tomostain.scoring.colours import colour_difference
 from tomostain.scoring.evaluation import prediction_path
 from tomostain.scoring.scores import STAINER
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster.vq import kmeans2
-from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+from skimage.color import lab2rgb, rgb2lab
 
 JUST_NOTICEABLE = 2.3
 """A colour difference that an observer just sees (Mahy, Van Eycken, Oosterlinck, 1994)."""
@@ -67,12 +67,6 @@ class Region:
     corner_px: tuple[int, int]
     edge_px: int
     error: float
-
-
-def colour_difference(predicted: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """CIEDE2000 of two sRGB images (y, x, 3) uint8 -> (y, x) float32; 2.3 is just noticeable, 100 black to white."""
-    difference: Floats = deltaE_ciede2000(rgb2lab(predicted), rgb2lab(real))
-    return np.asarray(difference, dtype=np.float32)
 
 
 def scale_top(cases: Sequence[Case]) -> float:

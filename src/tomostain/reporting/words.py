@@ -190,10 +190,40 @@ def gain_rows(summary: Summary) -> list[dict[str, Any]]:
     return [{"label": "gain over the colour table (positive is better)", "cells": cells}]
 
 
-def skill_row(summary: Summary) -> list[str]:
+def skill_row(skill: Mapping[str, float | None], metrics: Sequence[str]) -> list[str]:
     """The skill in each metric, empty where it is not known."""
-    found = summary["skill"]
-    return ["undefined" if found[m] is None else f"{found[m]:.2f}" for m in summary["metrics"]] if found else []
+    return [_or_dash(skill[m], ".2f") for m in metrics] if skill else []
+
+
+def fitted_rows(summary: Summary) -> list[dict[str, Any]]:
+    """A row for each method: the colour difference as it is, and the means after the dye of each section was fitted."""
+    fitted, delta_e = summary["after_dye_fit"].get("methods", {}), summary["delta_e"]
+    return [
+        {
+            "method": method,
+            "style": _STYLES.get(method, "mean"),
+            "delta_e": _or_dash(delta_e[method]["mean"], ".1f") if method in delta_e else "-",
+            "cells": [number(metric, spread[metric]["mean"]) for metric in summary["metrics"]],
+        }
+        for method, spread in fitted.items()
+    ]
+
+
+def tissue_rows(summary: Summary) -> list[dict[str, str]]:
+    """A row for each tissue that is there: its share, and colour error and overlap of stainer, table and ceiling."""
+    tissues = summary["tissues"]
+    if not {STAINER, COLOUR_TABLE, PERFECT} <= set(tissues):
+        return []
+    rows = []
+    for name, ours in tissues[STAINER].items():
+        if ours["delta_e"] is None:
+            continue
+        row = {"name": name, "share": f"{ours['share']:.1%}"}
+        for key, method in (("ours", STAINER), ("table", COLOUR_TABLE), ("perfect", PERFECT)):
+            row[f"{key}_error"] = _or_dash(tissues[method][name]["delta_e"], ".1f")
+            row[f"{key}_overlap"] = _or_dash(tissues[method][name]["dice"], ".2f")
+        rows.append(row)
+    return rows
 
 
 def warnings(
@@ -241,6 +271,10 @@ def _origin(summary: Summary) -> str:
     if simulated == pairs:
         return "All sections are simulated by tomostain's phantom. These scores say nothing about real specimens."
     return f"{simulated} of the {pairs} sections are simulated by tomostain's phantom: {_listed(summary['simulated'])}."
+
+
+def _or_dash(value: float | None, digits: str) -> str:
+    return "-" if value is None else f"{value:{digits}}"
 
 
 def _cell(metric: str, spread: Mapping[str, Any]) -> dict[str, str]:

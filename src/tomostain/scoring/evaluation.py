@@ -11,14 +11,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tomostain.io.tables import read_table, write_table
 from tomostain.runs import write_text_atomically
 from tomostain.scoring.baselines import COLOUR_TABLE
 from tomostain.scoring.metrics import HIGHER_IS_BETTER
-from tomostain.scoring.scores import PERFECT, Score, specimen_means, summarise
+from tomostain.scoring.scores import PERFECT, STAINER, Score, specimen_means, summarise
+from tomostain.scoring.tissue_colours import TissueScore
 
+_NOT_IN_OLDER: Mapping[str, Any] = MappingProxyType(
+    {"simulated": [], "without_contrast": {}, "skill": {}, "delta_e": {}, "after_dye_fit": {}, "tissues": {}}
+)
 SUMMARY, SCORES, SPECIMENS, PREDICTIONS = "summary.json", "scores.csv", "specimens.csv", "predictions"
 
 
@@ -30,7 +35,8 @@ class Evaluation:
     summary: Mapping[str, Any]
     """What ``summarise`` says of the scores, and: ``stain``; ``out_of_range`` (share of each pair's CT values outside
     ``learnt_range``); ``trained_on_too`` (scored specimens that were trained on; None: not recorded); ``left_out``
-    (pairs of training specimens); ``simulated`` (pairs of the phantom); ``lpips_net``."""
+    (pairs of training specimens); ``simulated`` (pairs of the phantom); ``lpips_net``; ``tissues`` (by method and
+    tissue the fields of a ``TissueScore``, where all pairs know their tissues)."""
 
     @classmethod
     def of(
@@ -45,6 +51,7 @@ class Evaluation:
         simulated: Sequence[str],
         left_out: Sequence[str] = (),
         lpips_net: str | None = None,
+        tissues: Mapping[str, Mapping[str, TissueScore]] = MappingProxyType({}),
     ) -> Evaluation:
         """Summarise scores, with everything that limits what they show in the verdict."""
         summary = summarise(scores, without_contrast=without_contrast)
@@ -53,6 +60,7 @@ class Evaluation:
         summary |= {"trained_on_too": both, "out_of_range": dict(out_of_range), "left_out": list(left_out)}
         summary["learnt_range"] = list(learnt_range)
         summary |= {"simulated": list(simulated), "stain": stain, "lpips_net": lpips_net}
+        summary["tissues"] = {method: {name: vars(s) for name, s in of.items()} for method, of in tissues.items()}
         return cls(tuple(scores), _finite(summary))
 
     @property
@@ -92,7 +100,7 @@ class Evaluation:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             fault = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(f"{folder} cannot be read as an evaluation ({fault}); evaluate again") from None
-        return cls(scores, {"simulated": [], "without_contrast": {}, "skill": {}, **summary})
+        return cls(scores, _NOT_IN_OLDER | summary)
 
     def describe(self) -> str:
         """A table of means over specimens with their 95 % intervals, and the verdict."""
@@ -102,17 +110,48 @@ class Evaluation:
         rows = [[method, *(_cell(spread[m]) for m in metrics)] for method, spread in methods.items()]
         rows += [["gain over the colour table", *(_cell(gains[m], sign="+") for m in metrics)]] if gains else []
         if skill := self.summary["skill"]:
-            rows.append([f"skill (table 0, {PERFECT} 1)", *(_number(skill[m], ".2f") for m in metrics)])
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+            rows.append([_SKILL, *(_number(skill[m], ".2f") for m in metrics)])
         count, pairs = self.summary["specimens"], self.summary["pairs"]
         of = f"{pairs} section{'s' * (pairs != 1)} of {count} specimen{'s' * (count != 1)}; 95 % intervals in brackets"
-        return "\n".join([of, *(line.rstrip() for line in lines), self.verdict])
+        return "\n".join([of, *_lines(head, rows), self.verdict])
+
+    def describe_colours(self) -> str:
+        """Tables of the scores after the dye was fitted, the colour differences, and the tissues; "" without them."""
+        tables, metrics = [], self.summary["metrics"]
+        if fit := self.summary["after_dye_fit"]:
+            rows = [[method, *(_cell(spread[m]) for m in metrics)] for method, spread in fit["methods"].items()]
+            if fit["skill"]:
+                rows.append([_SKILL, *(_number(fit["skill"][m], ".2f") for m in metrics)])
+            tables.append(_lines(["after the dye of each section was fitted", *(m.upper() for m in metrics)], rows))
+        if delta_e := self.summary["delta_e"]:
+            tables.append(_lines([_DELTA_E, ""], [[method, _cell(spread)] for method, spread in delta_e.items()]))
+        if tissues := self.summary["tissues"]:
+            head = ["against the perfect section", "share", *(f"{m}: CIEDE2000, Dice" for m in tissues)]
+            rows = []
+            for name, first in tissues[STAINER].items():
+                cells = [
+                    f"{_number(of[name]['delta_e'], '.1f')}, {_number(of[name]['dice'], '.2f')}"
+                    for of in tissues.values()
+                ]
+                rows.append([name, f"{first['share']:.1%}", *cells])
+            tables.append(_lines(head, rows))
+        return "\n\n".join("\n".join(table) for table in tables)
+
+
+_SKILL = f"skill (table 0, {PERFECT} 1)"
+_DELTA_E = "mean colour difference (CIEDE2000) to the section"
 
 
 def prediction_path(folder: Path, pair: str, method: str) -> Path:
     """The predicted picture in an evaluation's folder, of ``method`` for ``pair``."""
     return Path(folder) / PREDICTIONS / f"{pair}.{method.replace(' ', '_')}.png"
+
+
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table with a head as lines of text, its columns aligned."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    return [line.rstrip() for line in lines]
 
 
 def _caution(trained_on_too: Sequence[str] | None) -> str:
@@ -149,18 +188,26 @@ def _number(value: float | None, digits: str) -> str:
 
 def _score(row: Mapping[str, str], metrics: Sequence[str]) -> Score:
     values = {metric: float(row[metric]) for metric in metrics}
-    return Score(row["specimen"], row["pair"], row["method"], values, int(row["pixels"]))
+    delta_e = float(row["delta_e"]) if row.get("delta_e") else None
+    fitted = {metric: float(row[_fitted(metric)]) for metric in metrics if row.get(_fitted(metric))}
+    return Score(row["specimen"], row["pair"], row["method"], values, int(row["pixels"]), delta_e, fitted)
+
+
+def _fitted(metric: str) -> str:
+    return f"{metric}_after_dye_fit"
 
 
 def _write_table(path: Path, scores: Sequence[Score], beyond: Mapping[str, str]) -> None:
     metrics = list(scores[0].values)
     last = ["ct_out_of_range"] if beyond else []
     columns = ["specimen", *(["pair"] if beyond else []), "method", *metrics, "pixels", *last]
+    columns += ["delta_e", *map(_fitted, metrics)]
     rows = []
     for s in scores:
         pair = [s.pair] if beyond else []
         values = [f"{s.values[metric]:.6f}" for metric in metrics]
-        rows.append([s.specimen, *pair, s.method, *values, s.pixels, *([beyond[s.pair]] if beyond else [])])
+        more = ["" if v is None else f"{v:.6f}" for v in (s.delta_e, *(s.fitted.get(metric) for metric in metrics))]
+        rows.append([s.specimen, *pair, s.method, *values, s.pixels, *([beyond[s.pair]] if beyond else []), *more])
     write_table(path, columns, rows)
 
 

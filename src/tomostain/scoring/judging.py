@@ -15,10 +15,12 @@ from torch import Tensor
 from tomostain import runs
 from tomostain.images.grid import scale_differs
 from tomostain.pairs.pair import Pair, knows_truth, load_pair
-from tomostain.scoring.baselines import Range
+from tomostain.scoring.baselines import COLOUR_TABLE, Range
+from tomostain.scoring.colours import RGB, fit_dye, mean_difference
 from tomostain.scoring.contrast import flaw_of
 from tomostain.scoring.evaluation import PREDICTIONS, Evaluation, prediction_path
 from tomostain.scoring.scores import PERFECT, STAINER, Score
+from tomostain.scoring.tissue_colours import pooled, reference_colours, tally
 
 Method = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
 """CT (planes, y, x) in its own values -> colours (y, x, 3): the stainer, or a baseline."""
@@ -119,7 +121,9 @@ def judge(
     out_of_range: dict[str, float] = {}
     flaws: dict[str, str] = {}
     simulated = []
+    tallies: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     known = all(knows_truth(file) for file in files)
+    references = reference_colours(map(load_pair, files)) if known else {}
     for file in runs.progress(files, desc="evaluate", unit="pair"):
         pair = load_pair(file)
         out_of_range[pair.name] = stainer.ct_range.outside(pair.central_ct[pair.mask])
@@ -131,6 +135,8 @@ def judge(
         for name, predicted in pictures.items():
             Image.fromarray(predicted).save(prediction_path(folder, pair.name, name))
             scores.append(_score(pair, name, predicted, metrics, use_confidence=use_confidence))
+            if known and name in (STAINER, COLOUR_TABLE, PERFECT):
+                tallies.setdefault(name, []).append((pair.specimen, tally(pair, predicted, references)))
             if name == STAINER:
                 there = pair.weight > 0
                 flaw = flaw_of(pair.central_ct[there], predicted[there], pair.stain[there], stainer.ct_range)
@@ -145,6 +151,7 @@ def judge(
         simulated=simulated,
         left_out=left_out,
         lpips_net=lpips_net,
+        tissues={name: pooled(counted) for name, counted in tallies.items()},
     )
 
 
@@ -170,15 +177,28 @@ def _planes(pair: Pair, planes: int) -> npt.NDArray[np.float32]:
     return pair.ct[first : first + planes]
 
 
-def _score(
-    pair: Pair, method: str, predicted: npt.NDArray[np.uint8], metrics: Mapping[str, Metric], *, use_confidence: bool
-) -> Score:
-    weight = torch.from_numpy(pair.weight if use_confidence else pair.mask.astype(np.float32))
+def _score(pair: Pair, method: str, predicted: RGB, metrics: Mapping[str, Metric], *, use_confidence: bool) -> Score:
+    weight = pair.weight if use_confidence else pair.mask.astype(np.float32)
+    fitted = fit_dye(predicted, pair.stain, weight)
+    return Score(
+        pair.specimen,
+        pair.name,
+        method,
+        _values(pair, predicted, weight, metrics),
+        int((weight > 0).sum()),
+        mean_difference(predicted, pair.stain, weight),
+        _values(pair, fitted, weight, metrics),
+    )
+
+
+def _values(
+    pair: Pair, predicted: RGB, weight: npt.NDArray[np.float32], metrics: Mapping[str, Metric]
+) -> dict[str, float]:
     pred, target = (torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] for rgb in (predicted, pair.stain))
     values = {}
     for name, metric in metrics.items():
         try:
-            values[name] = metric(pred, target, data_range=255.0, mask=weight).item()
+            values[name] = metric(pred, target, data_range=255.0, mask=torch.from_numpy(weight)).item()
         except ValueError as error:
             raise ValueError(f"pair {pair.name} cannot be scored by {name}: {error}") from None
-    return Score(pair.specimen, pair.name, method, values, int((weight > 0).sum()))
+    return values

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,19 @@ FEW_SPECIMENS = 3
 
 @dataclass(frozen=True)
 class Score:
-    """What one method reached on one pair: ``values`` by the metric's name, over ``pixels`` unmasked pixels."""
+    """What one method reached on one pair: ``values`` by the metric's name, over ``pixels`` unmasked pixels.
+
+    ``fitted`` are the same after the pair's dye was fitted (``colours.fit_dye``), ``delta_e`` is the mean CIEDE2000
+    before that; empty and None where they were not computed.
+    """
 
     specimen: str
     pair: str
     method: str
     values: Mapping[str, float]
     pixels: int
+    delta_e: float | None = None
+    fitted: Mapping[str, float] = field(default_factory=dict)
 
 
 def specimen_means(scores: Sequence[Score]) -> list[Score]:
@@ -52,6 +58,8 @@ def specimen_means(scores: Sequence[Score]) -> list[Score]:
             method,
             {metric: float(np.mean([s.values[metric] for s in group])) for metric in group[0].values},
             sum(s.pixels for s in group),
+            _mean([s.delta_e for s in group]),
+            {metric: float(np.mean([s.fitted[metric] for s in group])) for metric in group[0].fitted},
         )
         for (specimen, method), group in groups.items()
     ]
@@ -79,7 +87,8 @@ def summarise(scores: Sequence[Score], *, without_contrast: Mapping[str, str] | 
     much better the stainer is on the same specimens (positive is better, whichever way the metric points), its
     interval, and on how many pairs and specimens it is better. ``beats_colour_table`` holds for each metric True where
     the whole interval lies above zero, False where it lies below, and None where chance may explain the difference.
-    ``skill`` holds the skill in each metric, where the perfect section was scored; otherwise it is empty.
+    ``skill`` holds the skill in each metric, where the perfect section was scored; otherwise it is empty. ``delta_e``
+    holds each method's mean CIEDE2000, ``after_dye_fit`` the ``methods`` and ``skill`` after each dye was fitted.
     ``without_contrast`` names the pairs whose pictures cannot be judged, and why; there is then no verdict.
 
     Raises
@@ -102,7 +111,14 @@ def summarise(scores: Sequence[Score], *, without_contrast: Mapping[str, str] | 
     def values(method: str, metric: str) -> list[list[float]]:
         return [[table[pair, method].values[metric] for pair in pairs] for pairs in by_specimen.values()]
 
+    means = specimen_means(scores)
     spread = {method: {m: interval(_means(values(method, m))) for m in metrics} for method in methods}
+    fitted = {
+        method: {m: interval([s.fitted[m] for s in means if s.method == method]) for m in metrics}
+        for method in methods
+        if all(s.fitted for s in means if s.method == method)
+    }
+    delta_e = {method: [s.delta_e for s in means if s.method == method] for method in methods}
     gains: dict[str, dict[str, Any]] = {}
     for method in [m for m in methods if m not in (STAINER, PERFECT)]:
         gains[method] = {}
@@ -124,9 +140,11 @@ def summarise(scores: Sequence[Score], *, without_contrast: Mapping[str, str] | 
         "methods": spread,
         "gains": gains,
         "beats_colour_table": beaten,
-        "skill": {m: skill(*(spread[by][m]["mean"] for by in (STAINER, COLOUR_TABLE, PERFECT))) for m in metrics}
-        if {COLOUR_TABLE, PERFECT} <= set(spread)
-        else {},
+        "skill": _skills(spread, metrics),
+        "delta_e": {
+            method: interval(known) for method, of in delta_e.items() if (known := [e for e in of if e is not None])
+        },
+        "after_dye_fit": {"methods": fitted, "skill": _skills(fitted, metrics)} if fitted else {},
         "without_contrast": flaws,
         "verdict": verdict(beaten, specimens=len(by_specimen), without_contrast=flaws),
     }
@@ -175,6 +193,18 @@ def verdict(
     if specimens < FEW_SPECIMENS:
         sentences.append(f"Only {specimens} specimens were held out, so this is a first sign and no proof.")
     return " ".join(sentences)
+
+
+def _skills(spread: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, float | None]:
+    """The skill in each metric; empty where the colour table or the perfect section was not scored."""
+    if not {COLOUR_TABLE, PERFECT} <= set(spread):
+        return {}
+    return {m: skill(*(spread[by][m]["mean"] for by in (STAINER, COLOUR_TABLE, PERFECT))) for m in metrics}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _decided(gain: Mapping[str, Any]) -> bool | None:
