@@ -73,7 +73,7 @@ def test_the_development_environment_has_what_is_optional():
     dev = {normal(name) for name in PROJECT["optional-dependencies"]["dev"]}
     optional = {
         normal(name)
-        for key in ("formats", "cluster", "slides", "czi", "int8")
+        for key in ("formats", "cluster", "slides", "czi", "int8", "view")
         for name in PROJECT["optional-dependencies"][key]
     }
     assert optional <= dev

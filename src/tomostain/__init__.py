@@ -20,6 +20,7 @@ _STEPS = {
     "evaluate": "tomostain.steps.evaluate:evaluate",
     "stain": "tomostain.steps.stain:stain",
     "report": "tomostain.steps.report:report",
+    "view": "tomostain.steps.view:view",
     "demo": "tomostain.steps.demo:demo",
 }
 """Called with settings as plain keywords: ``tomostain.register(ct, slide, out, spacing_um=5)``."""
@@ -32,6 +33,7 @@ _FACE = {
     "EvaluateRecipe": "tomostain.steps.evaluate:EvaluateRecipe",
     "StainRecipe": "tomostain.steps.stain:StainRecipe",
     "ReportRecipe": "tomostain.steps.report:ReportRecipe",
+    "ViewRecipe": "tomostain.steps.view:ViewRecipe",
     "DemoRecipe": "tomostain.steps.demo:DemoRecipe",
     "Grid": "tomostain.images.geometry:Grid",
     "Placement": "tomostain.images.geometry:Placement",

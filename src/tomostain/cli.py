@@ -44,6 +44,7 @@ COMMANDS = MappingProxyType(
         "evaluate": "tomostain.steps.evaluate:evaluate",
         "stain": "tomostain.steps.stain:stain",
         "report": "tomostain.steps.report:report",
+        "view": "tomostain.steps.view:view",
         "demo": "tomostain.steps.demo:demo",
         "lpips-weights": "tomostain.steps.lpips_weights:lpips_weights",
     }
