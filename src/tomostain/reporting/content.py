@@ -20,6 +20,7 @@ from tomostain.reporting.cuts import orthogonal_cuts
 from tomostain.reporting.errors import JUST_NOTICEABLE, Case, by_colour, by_intensity, scale_top
 from tomostain.reporting.figures import curves_figure, intensity_figure, scores_figure
 from tomostain.reporting.pictures import scale_colours
+from tomostain.reporting.strips import strips
 from tomostain.reporting.tissues import named_tissues
 from tomostain.scoring.baselines import COLOUR_TABLE, Baseline
 from tomostain.scoring.evaluation import Evaluation
@@ -104,6 +105,7 @@ def report_content(
         "intensity_svg": _intensity_svg(cases, model, baselines[COLOUR_TABLE]),
         "regions": region_pictures(cases, window, top, regions),
         "cuts": volume.get("cuts", []),
+        "strips": volume.get("strips"),
         "volume_words": volume.get("words", ""),
         "training_facts": _training_facts(model, records["Training"]),
         "curves_svg": _curves_svg(curves),
@@ -112,7 +114,7 @@ def report_content(
 
 
 def volume_content(stained: Volume, ct: Volume | None, record: Mapping[str, Any], model: Stainer) -> dict[str, Any]:
-    """Three cuts of a stained volume beside its CT, what it is in words, and warnings."""
+    """A stained volume to scroll through and its three cuts, beside its CT; what it is in words, and warnings."""
     shape, voxel = _TIMES.join(map(str, stained.grid.shape)), _TIMES.join(f"{s:g}" for s in stained.grid.spacing_um)
     about: dict[str, Any] = {
         "words": f"{stained.name}: {shape} voxels (z, y, x) of {voxel} µm, virtual {stained.stain or model.stain}."
@@ -128,7 +130,8 @@ def volume_content(stained: Volume, ct: Volume | None, record: Mapping[str, Any]
             f"The stained volume's CT values run from {found[0]:g} to {found[1]:g}, those of training from {low:g} to "
             f"{high:g}. The colours outside have not been tested."
         )
-    about["cuts"] = orthogonal_cuts(stained, ct, window=(model.ct_range.low, model.ct_range.high))
+    window = (model.ct_range.low, model.ct_range.high)
+    about |= {"cuts": orthogonal_cuts(stained, ct, window=window), "strips": strips(stained, ct, window=window)}
     return about
 
 

@@ -36,7 +36,9 @@ def orthogonal_cuts(
     """
     middle = tuple(n // 2 for n in stained.grid.shape)
     planes = [_plane(stained, axis, middle[axis]) for axis in range(3)]
-    matched = [_matching(stained, ct, axis, middle[axis]) for axis in range(3)] if ct is not None else []
+    matched = []
+    if ct is not None:
+        matched = [matching_ct(stained, ct, axis, middle[axis], step=planes[axis][1]) for axis in range(3)]
     cuts = []
     for axis, (colours, step) in enumerate(planes):
         values, inside = matched[axis] if matched else (None, None)
@@ -63,17 +65,16 @@ def _plane(volume: Volume, axis: int, index: int) -> tuple[npt.NDArray[Any], int
     step = -(-max(n for i, n in enumerate(volume.grid.shape) if i != axis) // _LARGEST_PX)
     window = tuple(slice(index, index + 1) if i == axis else slice(None) for i in range(3))
     plane = np.take(volume[window], 0, axis=axis)
-    return plane[::step, ::step], step
+    return plane[(step - 1) // 2 :: step, (step - 1) // 2 :: step], step
 
 
-def _matching(
-    stained: Volume, ct: Volume, axis: int, index: int
+def matching_ct(
+    stained: Volume, ct: Volume, axis: int, index: int, *, step: int = 1
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """The CT's nearest values on the stained volume's cut, pixel on pixel, and where it has any."""
-    step = -(-max(n for i, n in enumerate(stained.grid.shape) if i != axis) // _LARGEST_PX)
+    """The CT's nearest values at every ``step``-th pixel of the stained volume's cut, and where it has any."""
     window, places, within = [], [], []
     for i in range(3):
-        at = np.array([index]) if i == axis else np.arange(0, stained.grid.shape[i], step)
+        at = np.array([index]) if i == axis else np.arange((step - 1) // 2, stained.grid.shape[i], step)
         at_um = stained.grid.origin_um[i] + at * stained.grid.spacing_um[i]
         place = np.rint((at_um - ct.grid.origin_um[i]) / ct.grid.spacing_um[i]).astype(np.int64)
         within.append((place >= 0) & (place < ct.grid.shape[i]))
