@@ -14,6 +14,7 @@ _STEPS = {
     "make_phantom": "tomostain.steps.phantom:phantom",  # `tomostain.phantom` is the folder of that name
     "inspect": "tomostain.steps.inspect:inspect",
     "convert": "tomostain.steps.convert:convert",
+    "make_table": "tomostain.steps.table:table",
     "register": "tomostain.steps.register:register",
     "pair": "tomostain.steps.pair:pair",
     "train": "tomostain.steps.train:train",
@@ -35,6 +36,7 @@ _FACE = {
     "ReportRecipe": "tomostain.steps.report:ReportRecipe",
     "ViewRecipe": "tomostain.steps.view:ViewRecipe",
     "DemoRecipe": "tomostain.steps.demo:DemoRecipe",
+    "TableRecipe": "tomostain.steps.table:TableRecipe",
     "Grid": "tomostain.images.geometry:Grid",
     "Placement": "tomostain.images.geometry:Placement",
     "Volume": "tomostain.images.image:Volume",

@@ -16,6 +16,7 @@ from tomostain import runs
 from tomostain.cli import main
 from tomostain.images.geometry import Placement
 from tomostain.io.ome_zarr import create_volume
+from tomostain.io.reference import read_reference
 from tomostain.io.slides import read_slide
 from tomostain.io.tables import read_table
 from tomostain.io.volumes import read_volume
@@ -31,7 +32,7 @@ from tomostain.registration.prior import start_of
 from tomostain.registration.slide import Outcome
 from tomostain.reporting.registration import is_refused_page
 from tomostain.steps.pair import PairRecipe, pair
-from tomostain.steps.register import RegisterRecipe, read_reference, register
+from tomostain.steps.register import RegisterRecipe, register
 
 SPEC = importlib.util.spec_from_file_location("cut", Path(__file__).parents[1] / "registration" / "cut.py")
 cutting = importlib.util.module_from_spec(SPEC)

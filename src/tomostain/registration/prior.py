@@ -34,7 +34,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Known:
-    """What a user says before: hints, and at most one place to start from."""
+    """What a user knows before: hints, and at most one position to start from."""
 
     hints: Hints = NONE
     placement: Path | None = None
@@ -46,7 +46,7 @@ NOTHING = Known()
 
 
 def start_of(stained: Stained, known: Known) -> Start:
-    """Where to start from; from nothing if no place is known.
+    """The start; an empty one if no position is known.
 
     Raises
     ------

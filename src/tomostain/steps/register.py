@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +22,6 @@ from tomostain.registration.prior import Known, Near, command_words
 from tomostain.registration.slide import register_slide
 from tomostain.reporting.registration import is_refused_page, registration_page
 
-__all__ = ["RegisterRecipe", "read_reference", "register"]
 SUFFIX = ".placement.json"
 
 
@@ -41,7 +39,9 @@ class RegisterRecipe:
     landmarks: Path | None = None
     """CSV of at least four landmarks: slide_y_px, slide_x_px, volume_z_um, volume_y_um, volume_x_um."""
     report: Path | None = None
-    """Page (*.html) that shows the registration; by default it lies beside OUT."""
+    """Page (*.html) that shows the registration; default: beside OUT."""
+    check: bool = False
+    """Only check a table and report all of its faults; nothing is written."""
     hints: Annotated[Hints, Parameter(name="*")] = NONE
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
 
@@ -58,18 +58,18 @@ def register(*paths: Path, recipe: RegisterRecipe = RegisterRecipe()) -> Path:
     tilt, rotation, mirroring, shrinkage and elastic deformation are found from the images alone, or with your hints:
     --around, --prior, --near, --landmarks. The page beside OUT shows the placement, its probability and the
     expected error. A slide that does not fit is refused, and its page shows the likely positions. TABLE.csv OUTFOLDER
-    registers many slides: columns volume, slide and, as needed, specimen, name, slide_um, spacing_um;
-    OUTFOLDER/pairs.csv is the table for `tomostain pair`, registrations.csv lists all slides.
+    registers many slides (columns volume, slide and, as needed, specimen, name, slide_um, spacing_um):
+    OUTFOLDER/pairs.csv is the table for `tomostain pair`, registrations.csv lists all slides. --check only checks it.
 
     Parameters
     ----------
     paths
-        VOLUME SLIDE OUT.placement.json, or TABLE.csv OUTFOLDER.
+        VOLUME SLIDE OUT.placement.json, or TABLE.csv OUTFOLDER; TABLE.csv alone with --check.
 
     Returns
     -------
     Path
-        The placement, or OUTFOLDER.
+        The placement, OUTFOLDER, or the table that was checked.
 
     Raises
     ------
@@ -84,27 +84,24 @@ def register(*paths: Path, recipe: RegisterRecipe = RegisterRecipe()) -> Path:
     tomostain register slides.csv placements/
     """
     names = [Path(path) for path in paths]
-    if len(names) == 2:
-        return _many(names[0], names[1], recipe)
+    if len(names) == 2 or (recipe.check and len(names) == 1):
+        return _many(names[0], names[-1], recipe)
     if len(names) != 3:
         raise ValueError("pass VOLUME SLIDE OUT.placement.json, or TABLE.csv OUTFOLDER")
-    volume, slide, out = names
-    _one(volume, slide, out, recipe)
-    return out
+    return _one(names[0], names[1], names[2], recipe)
 
 
-def _one(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> None:
+def _one(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> Path:
     if not out.name.endswith(SUFFIX):
         raise ValueError(f"a placement is named NAME{SUFFIX}, not {out.name}")
     report = recipe.report or out.with_suffix(".html")
     inputs = [volume, slide, recipe.prior, recipe.landmarks]
-    with runs.output(out, "register", recipe=recipe, inputs=inputs) as made, ExitStack() as page:
-        page.enter_context(runs.lock(report, "register"))
+    with runs.output(out, "register", recipe=recipe, inputs=inputs) as made, runs.lock(report, "register"):
         if report.exists() and not is_refused_page(report):
             raise ValueError(f"{report} exists; choose another name or remove it first")
         ct, picture = read_reference(volume, recipe.reading), read_slide(slide, pixel_um=recipe.slide_um)
         start = Known(recipe.hints, recipe.prior, recipe.landmarks, recipe.near)
-        options = {**vars(recipe.reading), **vars(recipe.hints), "slide_um": recipe.slide_um}
+        options = vars(recipe.reading) | vars(recipe.hints) | {"slide_um": recipe.slide_um}
         command = command_words((volume, slide, out), options)
         with stages(desc=slide.name) as progress:
             found = register_slide(ct, picture, start, progress)
@@ -114,11 +111,15 @@ def _one(volume: Path, slide: Path, out: Path, recipe: RegisterRecipe) -> None:
         found.placement.save(out)
         made.results |= found.results
     say(f"{found.sentence}; page {report}")
+    return out
 
 
 def _many(table: Path, out: Path, recipe: RegisterRecipe) -> Path:
-    """Register every slide of a table; what is finished is kept, a refused or faulty slide does not stop the others."""
+    """Register every slide of a table; finished slides are kept, a refused or faulty one does not stop the others."""
     rows = rows_of_table(table, PairRecipe(slide_um=recipe.slide_um, reading=recipe.reading), placed=False)
+    if recipe.check:
+        say(f"{table.name}: {len(rows)} slides, no fault found")
+        return table
     lines: list[dict[str, Any]] = []
     with runs.output(out, "register", recipe=recipe, inputs=[table], keep=True, reopen=True) as made:
         out.mkdir(exist_ok=True)
@@ -126,8 +127,7 @@ def _many(table: Path, out: Path, recipe: RegisterRecipe) -> Path:
             say(f"{row.where}: {row.slide.name} ({number} of {len(rows)})")
             lines.append(_line(row, out, recipe))
             write_tables(lines, out)
-        placed = sum(line["status"] == "placed" for line in lines)
-        made.results |= {"slides": len(lines), "placed": placed}
+        made.results |= {"slides": len(lines), "placed": (placed := sum(one["status"] == "placed" for one in lines))}
     say(f"{placed} of {len(lines)} slides were placed; the table for pairs is {out / 'pairs.csv'}")
     return out
 

@@ -1,0 +1,115 @@
+"""`table` writes a table that register and pair take once it is filled in, and guesses nothing in silence."""
+
+import csv
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tomostain import runs
+from tomostain.cli import main
+from tomostain.pairs.first_table import Found, match
+from tomostain.steps.register import RegisterRecipe, register
+from tomostain.steps.table import table
+
+VOLUME = np.random.default_rng(0).integers(0, 60000, (10, 40, 50)).astype(np.uint16)
+PICTURE = np.random.default_rng(1).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A folder of slices without voxel size, an ImageJ stack with one, three slides, and files that are neither."""
+    home = tmp_path / "lab"
+    (home / "rat01" / "ct").mkdir(parents=True)
+    (home / "slides").mkdir()
+    for number, plane in enumerate(VOLUME):
+        tifffile.imwrite(home / "rat01" / "ct" / f"rec_{number:03}.tif", plane)
+    tifffile.imwrite(
+        home / "rat02_ct.tif", VOLUME, imagej=True, resolution=(0.2, 0.2), metadata={"unit": "um", "spacing": 5.0}
+    )
+    tifffile.imwrite(
+        home / "slides" / "rat1_a.tif",
+        PICTURE,
+        photometric="rgb",
+        resolution=(10000, 10000),
+        resolutionunit="CENTIMETER",
+    )
+    Image.fromarray(PICTURE).save(home / "slides" / "rat02_a.png")
+    Image.fromarray(PICTURE).save(home / "slides" / "other.jpg")
+    Image.fromarray(PICTURE[..., 0]).save(home / "slides" / "rat02_a_mask.png")
+    (home / "notes.docx").write_bytes(b"word")
+    return home
+
+
+def lines(path):
+    with path.open(newline="") as file:
+        return {line["slide"]: line for line in csv.DictReader(file)}
+
+
+def test_slides_are_matched_by_name_and_what_is_not_known_is_empty_with_a_note(lab, capsys):
+    assert main(["table", str(lab)]) == 0
+    found = lines(lab / "table.csv")
+    first, second, third = (found[f"slides/{name}"] for name in ("rat1_a.tif", "rat02_a.png", "other.jpg"))
+    assert (first["volume"], first["specimen"], first["stain"]) == ("rat01/ct", "rat01", "toluidine blue")
+    assert "fill in spacing_um" in first["#note"]
+    assert "slide_um" not in first["#note"]
+    assert (second["volume"], second["specimen"]) == ("rat02_ct.tif", "rat02")
+    assert "fill in slide_um" in second["#note"]
+    assert "spacing_um" not in second["#note"]
+    assert (third["volume"], third["specimen"]) == ("", "")
+    assert "no volume shares a word of its name: fill in volume and specimen" in third["#note"]
+    assert len(found) == 3
+    said = capsys.readouterr().err
+    assert "2 volumes and 3 slides; 1 of 3 lines have empty cells" in said
+    assert "not in the table: notes.docx, rat02_a_mask.png" in said
+
+
+def test_the_table_is_accepted_once_its_empty_cells_are_filled_in(lab):
+    path = table(lab)
+    with pytest.raises(ValueError, match="the column volume is empty"):
+        register(path, recipe=RegisterRecipe(check=True))
+    text = path.read_text().replace(",slides/other.jpg,,", "rat02_ct.tif,slides/other.jpg,rat02,")
+    path.write_text(text)
+    assert register(path, recipe=RegisterRecipe(check=True)) == path
+    assert main(["pair", str(path), "--check", "--aligned", "--slide-um", "1"]) == 0
+    assert runs.read_record(path)["results"] == {"volumes": 2, "slides": 3, "lines_to_fill_in": 1}
+
+
+def test_a_table_is_never_overwritten_and_an_empty_folder_is_refused(lab, tmp_path):
+    table(lab)
+    with pytest.raises(ValueError, match="exists"):
+        table(lab)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no volume and no slide"):
+        table(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        table(tmp_path / "none")
+
+
+def test_slides_of_one_name_in_two_folders_get_names_of_their_own(tmp_path):
+    tifffile.imwrite(tmp_path / "ct.tif", VOLUME, imagej=True)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(PICTURE).save(tmp_path / folder / "slide.png")
+    found = lines(table(tmp_path))
+    assert {line["name"] for line in found.values()} == {"a_slide", "b_slide"}
+    assert all("the only volume; fill in specimen" in line["#note"] for line in found.values())
+
+
+@pytest.mark.parametrize(
+    ("slide", "volume", "specimen"),
+    [
+        ("rat_01_7", "rat_01", "rat_01"),
+        ("RAT-1 left", "rat_01", "rat_01"),
+        ("rat_12_1", "rat_12", "rat_12"),
+        ("rat_3", None, ""),
+        ("mouse_1_12", None, ""),
+    ],
+)
+def test_a_slide_belongs_to_the_one_volume_that_shares_most_of_its_name(slide, volume, specimen, tmp_path):
+    def found(name):
+        return Found(tmp_path / name, tuple(name.replace("-", " ").replace("_", " ").split()))
+
+    chosen, of, _ = match(found(slide), [found("rat_01"), found("rat_12"), found("rat_20")])
+    assert (None if chosen is None else chosen.path.name, of) == (volume, specimen)
