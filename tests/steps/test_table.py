@@ -26,7 +26,11 @@ def lab(tmp_path):
     for number, plane in enumerate(VOLUME):
         tifffile.imwrite(home / "rat01" / "ct" / f"rec_{number:03}.tif", plane)
     tifffile.imwrite(
-        home / "rat02_ct.tif", VOLUME, imagej=True, resolution=(0.2, 0.2), metadata={"unit": "um", "spacing": 5.0}
+        home / "rat02_ct.tif",
+        VOLUME,
+        imagej=True,
+        resolution=(0.2, 0.2),
+        metadata={"unit": "um", "spacing": 5.0, "axes": "ZYX"},
     )
     tifffile.imwrite(
         home / "slides" / "rat1_a.tif",
@@ -51,17 +55,23 @@ def test_slides_are_matched_by_name_and_what_is_not_known_is_empty_with_a_note(l
     assert main(["table", str(lab)]) == 0
     found = lines(lab / "table.csv")
     first, second, third = (found[f"slides/{name}"] for name in ("rat1_a.tif", "rat02_a.png", "other.jpg"))
-    assert (first["volume"], first["specimen"], first["stain"]) == ("rat01/ct", "rat01", "toluidine blue")
+    assert [first[key] for key in ("volume", "specimen", "name", "stain")] == [
+        "rat01/ct",
+        "rat01",
+        "rat1_a",
+        "toluidine blue",
+    ]
     assert "fill in spacing_um" in first["#note"]
     assert "slide_um" not in first["#note"]
     assert (second["volume"], second["specimen"]) == ("rat02_ct.tif", "rat02")
-    assert "fill in slide_um" in second["#note"]
+    assert "slide: fill in slide_um" in second["#note"]
+    assert "volume:" not in second["#note"]
     assert "spacing_um" not in second["#note"]
     assert (third["volume"], third["specimen"]) == ("", "")
     assert "no volume shares a word of its name: fill in volume and specimen" in third["#note"]
     assert len(found) == 3
     said = capsys.readouterr().err
-    assert "2 volumes and 3 slides; 1 of 3 lines have empty cells" in said
+    assert "2 volumes and 3 slides; 3 of 3 lines need something filled in" in said
     assert "not in the table: notes.docx, rat02_a_mask.png" in said
 
 
@@ -73,7 +83,7 @@ def test_the_table_is_accepted_once_its_empty_cells_are_filled_in(lab):
     path.write_text(text)
     assert register(path, recipe=RegisterRecipe(check=True)) == path
     assert main(["pair", str(path), "--check", "--aligned", "--slide-um", "1"]) == 0
-    assert runs.read_record(path)["results"] == {"volumes": 2, "slides": 3, "lines_to_fill_in": 1}
+    assert runs.read_record(path)["results"] == {"volumes": 2, "slides": 3, "lines_to_fill_in": 3}
 
 
 def test_a_table_is_never_overwritten_and_an_empty_folder_is_refused(lab, tmp_path):
@@ -88,7 +98,7 @@ def test_a_table_is_never_overwritten_and_an_empty_folder_is_refused(lab, tmp_pa
 
 
 def test_slides_of_one_name_in_two_folders_get_names_of_their_own(tmp_path):
-    tifffile.imwrite(tmp_path / "ct.tif", VOLUME, imagej=True)
+    tifffile.imwrite(tmp_path / "ct.tif", VOLUME, imagej=True, metadata={"axes": "ZYX"})
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         Image.fromarray(PICTURE).save(tmp_path / folder / "slide.png")

@@ -94,7 +94,7 @@ def write_first_table(
         if volume not in used:
             note = "no slide has the name of this volume: fill in slide, or delete this line"
             lines.append({"volume": _from(out, volume.path), "#note": "; ".join([note, *volume.faults])})
-    _name_twins(lines)
+    _name(lines)
     write_table(out, COLUMNS, [[line.get(column, "") for column in COLUMNS] for line in lines])
     return lines
 
@@ -158,13 +158,12 @@ def _faults_of_slide(path: Path) -> tuple[str, ...]:
     return tuple(str(one.message) for one in caught)
 
 
-def _name_twins(lines: Sequence[dict[str, str]]) -> None:
-    """Fill in ``name`` where two slides would get the same one."""
+def _name(lines: Sequence[dict[str, str]]) -> None:
+    """Name each pair after its slide's file, and after the folders too where two files have one name."""
     slides = [line for line in lines if "slide" in line]
-    named = [(line["specimen"], Path(line["slide"]).name.split(".")[0]) for line in slides]
-    for name, line in zip(named, slides, strict=True):
-        if Counter(named)[name] > 1:
-            line["name"] = "_".join(_words(Path(line["slide"])))
+    names = [Path(line["slide"]).name.split(".")[0] for line in slides]
+    for name, line in zip(names, slides, strict=True):
+        line["name"] = name if Counter(names)[name] == 1 else "_".join(_words(Path(line["slide"])))
 
 
 def _words(path: Path) -> list[str]:

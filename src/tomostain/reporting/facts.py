@@ -36,17 +36,18 @@ def volume_facts(path: Path, options: VolumeOptions) -> dict[str, Any]:
         volume, passed = read_volume(path, **vars(dataclasses.replace(options, spacing_um=_PLACEHOLDER_UM))), False
         facts = _facts_of(path, volume)
         facts |= {"voxel_um": None, "voxel_from": "not stated"}
-        facts["next"] = [_convert(path, options) + " --spacing-um Z Y X"]
+        commands = [] if _raw_flags(options) else _next_of(path, volume, options, more=" --spacing-um Z Y X")
+        facts["next"] = [_convert(path, options) + " --spacing-um Z Y X", *commands]
         return facts
     facts = _facts_of(path, volume)
     facts |= {"voxel_um": list(volume.grid.spacing_um), "voxel_from": "--spacing-um" if passed else "the file"}
-    facts["next"] = _next_of(path, volume, options, passed=passed)
+    more = f" --spacing-um {' '.join(f'{edge:g}' for edge in volume.grid.spacing_um)}" if passed else ""
+    facts["next"] = _next_of(path, volume, options, more=more)
     return facts
 
 
-def _next_of(path: Path, volume: Volume, options: VolumeOptions, *, passed: bool) -> list[str]:
-    """What to type next with a volume whose voxel size is known."""
-    more = f" --spacing-um {' '.join(f'{edge:g}' for edge in volume.grid.spacing_um)}" if passed else ""
+def _next_of(path: Path, volume: Volume, options: VolumeOptions, *, more: str) -> list[str]:
+    """What to type next with a volume; ``more``: the option for its voxel size."""
     raw, named = _raw_flags(options), shlex.quote(str(path))
     if volume.is_colour:
         planes = shlex.quote(f"{_stem(path)}_planes")

@@ -64,11 +64,11 @@ def table(folder: Path, out: Path | None = None, *, recipe: TableRecipe = TableR
         raise ValueError(f"{folder} holds no volume and no slide that tomostain reads (docs/formats.md)")
     with runs.output(out, "table", recipe=recipe) as made:
         lines = write_first_table(out, volumes, slides, stain=recipe.stain)
-        empty = sum(not line.get("volume") or not line.get("slide") or not line.get("specimen") for line in lines)
-        made.results |= {"volumes": len(volumes), "slides": len(slides), "lines_to_fill_in": empty}
+        open_lines = sum("fill in" in line["#note"] or "cannot be read" in line["#note"] for line in lines)
+        made.results |= {"volumes": len(volumes), "slides": len(slides), "lines_to_fill_in": open_lines}
     runs.say(
-        f"{folder}: {len(volumes)} volumes and {len(slides)} slides; {empty} of {len(lines)} lines have empty cells. "
-        f"Read the column #note, fill in {out}, then check it with: tomostain register {out} --check"
+        f"{folder}: {len(volumes)} volumes and {len(slides)} slides; {open_lines} of {len(lines)} lines need "
+        f"something filled in, as their #note says. Then check the table with: tomostain register {out} --check"
     )
     if left_out:
         more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
