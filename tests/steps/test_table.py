@@ -75,15 +75,20 @@ def test_slides_are_matched_by_name_and_what_is_not_known_is_empty_with_a_note(l
     assert "not in the table: notes.docx, rat02_a_mask.png" in said
 
 
-def test_the_table_is_accepted_once_its_empty_cells_are_filled_in(lab):
+def test_the_table_is_accepted_once_its_cells_are_filled_in(lab, capsys):
     path = table(lab)
+    assert runs.read_record(path)["results"] == {"volumes": 2, "slides": 3, "lines_to_fill_in": 3}
     with pytest.raises(ValueError, match="the column volume is empty"):
         register(path, recipe=RegisterRecipe(check=True))
-    text = path.read_text().replace(",slides/other.jpg,,", "rat02_ct.tif,slides/other.jpg,rat02,")
-    path.write_text(text)
-    assert register(path, recipe=RegisterRecipe(check=True)) == path
+    path.write_text(path.read_text().replace(",slides/other.jpg,,", "rat02_ct.tif,slides/other.jpg,rat02,"))
+    assert main(["register", str(path), "--check"]) == 1
+    said = capsys.readouterr().err
+    assert "table.csv has 3 faults: " in said
+    assert "line 3: ct has no voxel size; fill in spacing_um z y x" in said
+    assert "line 4: rat02_a.png does not state its pixel size; fill in slide_um" in said
+    assert main(["register", str(path), "--check", "--slide-um", "1", "--spacing-um", "5"]) == 0
     assert main(["pair", str(path), "--check", "--aligned", "--slide-um", "1"]) == 0
-    assert runs.read_record(path)["results"] == {"volumes": 2, "slides": 3, "lines_to_fill_in": 3}
+    assert [one.name for one in lab.parent.iterdir()] == ["lab"]
 
 
 def test_a_table_is_never_overwritten_and_an_empty_folder_is_refused(lab, tmp_path):

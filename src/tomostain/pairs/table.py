@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from tomostain._imports import nearest
 from tomostain.io.names import checked_name
+from tomostain.io.reference import read_reference
+from tomostain.io.slides import read_slide
 from tomostain.io.tables import read_table
 from tomostain.io.volumes.options import VolumeOptions
 from tomostain.pairs.making import missing
@@ -146,6 +151,42 @@ def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
             volume, picture = folder / specimen["ct"], folder / slide["slide"]
             rows.append(Row(volume, picture, name, made, f"{FILE}, {name}", truth))
     return rows
+
+
+def check_files(rows: Sequence[Row]) -> None:
+    """Open the volume and the slide of each row, to find what is wrong with them before the work begins.
+
+    Raises
+    ------
+    ValueError
+        One sentence with the faults of all rows.
+    """
+    faults = []
+    for row in rows:
+        if row.recipe.aligned:
+            continue
+        checks = (
+            partial(read_reference, row.volume, row.recipe.reading),
+            partial(read_slide, row.slide, pixel_um=row.recipe.slide_um),
+        )
+        for check in checks:
+            try:
+                with warnings.catch_warnings(action="ignore"):
+                    check()
+            except (ValueError, OSError, ModuleNotFoundError) as error:
+                faults.append(f"{row.where.rpartition(', ')[2]}: {in_columns(error)}")
+    if faults:
+        raise ValueError(_message(rows[0].where.partition(",")[0], faults))
+
+
+def in_columns(error: Exception) -> str:
+    """The message of an error, with columns of the table instead of options of a command."""
+
+    def column(found: re.Match[str]) -> str:
+        name = found[2].replace("-", "_")
+        return f"{'fill in ' if found[1] else ''}{name}" if name in COLUMNS else found[0]
+
+    return re.sub(r"(pass )?--([a-z][a-z-]*[a-z])", column, str(error))
 
 
 def _row(

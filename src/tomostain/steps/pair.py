@@ -12,7 +12,7 @@ from tomostain.io.names import checked_name
 from tomostain.pairs.making import make
 from tomostain.pairs.pair import SUFFIX, grey_values_in, pairs_in, save_pair
 from tomostain.pairs.recipe import PairRecipe
-from tomostain.pairs.table import Row, rows_of_cohort, rows_of_table
+from tomostain.pairs.table import Row, check_files, in_columns, rows_of_cohort, rows_of_table
 from tomostain.phantom.manifest import FILE
 
 __all__ = ["PairRecipe", "pair"]
@@ -53,6 +53,7 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
     names = [Path(path) for path in paths]
     if recipe.check and 1 <= len(names) <= 2:
         rows = _rows(names[0], recipe)
+        check_files(rows)
         specimens = {row.recipe.specimen for row in rows}
         runs.say(f"{names[0].name}: {len(rows)} pairs of {len(specimens)} specimens, no fault found")
         return names[0]
@@ -96,7 +97,7 @@ def _make_many(rows: Sequence[Row], out: Path) -> None:
         except BlockingIOError:
             raise
         except (ValueError, OSError) as error:
-            raise type(error)(f"{row.where}: {error}") from None
+            raise type(error)(f"{row.where}: {in_columns(error)}") from None
 
 
 def _compare_grey_values(out: Path) -> None:

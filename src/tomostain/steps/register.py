@@ -16,7 +16,7 @@ from tomostain.io.slides import read_slide
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 from tomostain.pairs.placed import described, write_tables
 from tomostain.pairs.recipe import PairRecipe
-from tomostain.pairs.table import Row, rows_of_table
+from tomostain.pairs.table import Row, check_files, in_columns, rows_of_table
 from tomostain.registration.hints import NONE, Hints
 from tomostain.registration.prior import Known, Near, command_words
 from tomostain.registration.slide import register_slide
@@ -118,6 +118,7 @@ def _many(table: Path, out: Path, recipe: RegisterRecipe) -> Path:
     """Register every slide of a table; finished slides are kept, a refused or faulty one does not stop the others."""
     rows = rows_of_table(table, PairRecipe(slide_um=recipe.slide_um, reading=recipe.reading), placed=False)
     if recipe.check:
+        check_files(rows)
         say(f"{table.name}: {len(rows)} slides, no fault found")
         return table
     lines: list[dict[str, Any]] = []
@@ -142,7 +143,7 @@ def _line(row: Row, out: Path, recipe: RegisterRecipe) -> dict[str, Any]:
     except BlockingIOError:
         raise
     except (ValueError, OSError) as error:
-        say(f"{row.where}: {error}")
-        return described(row) | {"status": "refused", "fault": str(error)}
+        say(f"{row.where}: {in_columns(error)}")
+        return described(row) | {"status": "refused", "fault": in_columns(error)}
     found: dict[str, Any] = runs.read_record(target)["results"]
     return described(row) | {"placement": target.resolve(), "status": "placed"} | found
