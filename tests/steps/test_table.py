@@ -7,9 +7,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tomostain import runs
+from tomostain import read_volume, runs
 from tomostain.cli import main
+from tomostain.io.volumes.options import VolumeOptions
 from tomostain.pairs.first_table import Found, match
+from tomostain.pairs.recipe import PairRecipe
+from tomostain.pairs.table import rows_of_table
 from tomostain.steps.register import RegisterRecipe, register
 from tomostain.steps.table import table
 
@@ -128,3 +131,28 @@ def test_a_slide_belongs_to_the_one_volume_that_shares_most_of_its_name(slide, v
 
     chosen, of, _ = match(found(slide), [found("rat_01"), found("rat_12"), found("rat_20")])
     assert (None if chosen is None else chosen.path.name, of) == (volume, specimen)
+
+
+def test_integers_beside_other_values_need_a_grey_range_that_brings_them_to_the_same_units(tmp_path):
+    scan = np.linspace(-1, 3, VOLUME.size).reshape(VOLUME.shape).astype(np.float32)
+    stored = np.round((scan + 1) / 4 * 65535).astype(np.uint16)
+    for name, values in (("rat01.tif", scan), ("rat02.tif", stored)):
+        metadata = {"axes": "ZYX", "unit": "um", "spacing": 5.0}
+        tifffile.imwrite(tmp_path / name, values, imagej=True, resolution=(0.2, 0.2), metadata=metadata)
+        Image.fromarray(PICTURE).save(tmp_path / name.replace(".tif", "_a.png"))
+    found = lines(table(tmp_path))
+    assert "grey_range" not in found["rat01_a.png"]["#note"]
+    assert "uint16 values beside other types, fill in grey_range" in found["rat02_a.png"]["#note"]
+    path = tmp_path / "table.csv"
+    head = path.read_text().splitlines()[0].split(",")
+    cells = {"volume": "rat02.tif", "slide": "rat02_a.png", "slide_um": "1", "grey_range": "-1 3"}
+    path.write_text(",".join(head) + "\n" + ",".join(cells.get(column, "") for column in head))
+    assert register(path, recipe=RegisterRecipe(check=True)) == path
+    (row,) = rows_of_table(path, PairRecipe(), placed=False)
+    same = read_volume(row.volume, **vars(row.recipe.reading))
+    assert same.dtype == np.float32
+    np.testing.assert_allclose(same[:], scan, atol=4 / 65535)
+    with pytest.raises(ValueError, match=r"rat01.tif holds float32; --grey-range is for CT"):
+        read_volume(tmp_path / "rat01.tif", grey_range=(0, 1))
+    with pytest.raises(ValueError, match="a smaller and a larger value"):
+        VolumeOptions(grey_range=(3, -1))

@@ -254,7 +254,10 @@ def check_together(specimens: Mapping[str, GreyValues], *, any_values: bool) -> 
         "window, or inverted"
     )
     if not any_values:
-        raise ValueError(f"{sentence}; export all CT in the same units, or pass --any-values if you know that they are")
+        raise ValueError(
+            f"{sentence}; make the pairs with all CT in the same units (--grey-range LOW HIGH where it was exported as "
+            "integers), or pass --any-values if you know that they are"
+        )
     warnings.warn(sentence, stacklevel=3)
 
 

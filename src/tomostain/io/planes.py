@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from tomostain.images.geometry import Grid
-from tomostain.images.image import Volume, filled
+from tomostain.images.image import Volume, filled, scaled
 from tomostain.io.slides import read_grey
 from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
@@ -28,7 +28,7 @@ def read_plane(path: Path, pixel_um: tuple[float, float], options: VolumeOptions
     if path.suffix.lower() in PICTURES:
         values = read_grey(path)
         plane = Volume(values[None], Grid((1, *values.shape), spacing_um), name=path.name)
-        return filled(plane, options.fill)
+        return scaled(filled(plane, options.fill), options.grey_range)
     volume = read_volume(path, **vars(dataclasses.replace(options, spacing_um=spacing_um)))
     if volume.shape[0] > 1:
         raise ValueError(

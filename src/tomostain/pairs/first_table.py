@@ -16,7 +16,7 @@ from tomostain.io.tables import write_table
 from tomostain.io.volumes import READERS, read_volume
 from tomostain.io.volumes.series import natural
 
-COLUMNS = ("volume", "slide", "specimen", "name", "stain", "placement", "slide_um", "spacing_um", "#note")
+COLUMNS = ("volume", "slide", "specimen", "name", "stain", "placement", "slide_um", "spacing_um", "grey_range", "#note")
 FEWEST_SLICES = 8
 """Pictures in one folder from which they are tried as the slices of a volume."""
 _PICTURES = frozenset({".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg"})
@@ -25,6 +25,7 @@ _GENERAL = re.compile(
     r"histo(logy)?|stain(ed)?|images?|img|data|hdf5|h5|tiff?"
 )
 """Words in names that do not say which specimen a file is of."""
+_UNITS = "volume: {} values beside other types, fill in grey_range (grey values of 0 and of the largest integer)"
 _MASKS = frozenset({"mask", "masks", "exclude"})
 
 
@@ -36,6 +37,8 @@ class Found:
     parts: tuple[str, ...]
     """Words of its path below the folder, without general ones."""
     faults: tuple[str, ...] = ()
+    dtype: str = ""
+    """Type of a volume's values, where it is known."""
 
 
 def find(folder: Path) -> tuple[list[Found], list[Found], list[Path]]:
@@ -54,19 +57,19 @@ def find(folder: Path) -> tuple[list[Found], list[Found], list[Path]]:
             if path.name.startswith("."):
                 continue
             if path.is_dir():
-                faults = _faults_of_volume(path) if _may_be_volume(path) else None
-                if faults is not None:
-                    volumes.append(Found(path, parts, faults))
+                known = _faults_of_volume(path) if _may_be_volume(path) else None
+                if known is not None:
+                    volumes.append(Found(path, parts, *known))
                 elif not path.name.endswith(".zarr") and not (path / "run.json").is_file():
                     waiting.append(path)
             elif is_slide(path) and not _MASKS & {word.lower() for word in parts}:
                 slides.append(Found(path, parts, _faults_of_slide(path)))
             elif not is_slide(path) and path.name.lower().endswith(tuple(READERS)):
-                faults = _faults_of_volume(path)
-                if faults is None:
+                known = _faults_of_volume(path)
+                if known is None:
                     left_out.append(path)
                 else:
-                    volumes.append(Found(path, parts, faults))
+                    volumes.append(Found(path, parts, *known))
             elif not path.name.endswith((".json", ".csv", ".html", ".txt", ".log")):
                 left_out.append(path)
     return volumes, slides, left_out
@@ -81,10 +84,13 @@ def write_first_table(
     """
     lines = []
     used = set()
+    several = len({volume.dtype for volume in volumes} - {""}) > 1
     for slide in slides:
         volume, specimen, notes = match(slide, volumes)
         used.add(volume)
-        notes += [] if volume is None else [f"volume: {fault}" for fault in volume.faults]
+        if volume is not None:
+            notes += [f"volume: {fault}" for fault in volume.faults]
+            notes += [_UNITS.format(volume.dtype)] if several and volume.dtype.startswith("uint") else []
         notes += [f"slide: {fault}" for fault in slide.faults]
         paths = {"volume": "" if volume is None else _from(out, volume.path), "slide": _from(out, slide.path)}
         placed = slide.path.with_name(f"{slide.path.name.split('.')[0]}.placement.json")
@@ -133,18 +139,22 @@ def _may_be_volume(folder: Path) -> bool:
     return folder.name.endswith(".zarr") or sum(1 for _ in pictures) >= FEWEST_SLICES
 
 
-def _faults_of_volume(path: Path) -> tuple[str, ...] | None:
-    """What a volume's reader misses; None for a single plane, colours, or a folder that is no volume."""
+def _faults_of_volume(path: Path, *, spacing_um: tuple[float, ...] | None = None) -> tuple[tuple[str, ...], str] | None:
+    """What a volume's reader misses, and the type of its values; None for one plane, colours, or other folders."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            volume = read_volume(path)
+            volume = read_volume(path, spacing_um=spacing_um)
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        if "--spacing-um" in str(error) and "--shape" not in str(error):
-            return ("fill in spacing_um (z y x in um), the file does not state its voxel size",)
         if "--shape" in str(error) and path.is_file():
-            return ("fill in spacing_um, and add the columns shape and dtype, as it holds raw values",)
-        return None if path.is_dir() else (f"cannot be read: {error}",)
-    return None if volume.is_colour or volume.shape[0] == 1 else ()
+            return ("fill in spacing_um, and add the columns shape and dtype, as it holds raw values",), ""
+        if (
+            "--spacing-um" in str(error)
+            and spacing_um is None
+            and (found := _faults_of_volume(path, spacing_um=(1.0,) * 3))
+        ):
+            return ("fill in spacing_um (z y x in um), the file does not state its voxel size", *found[0]), found[1]
+        return None if path.is_dir() else ((f"cannot be read: {error}",), "")
+    return None if volume.is_colour or volume.shape[0] == 1 else ((), volume.dtype.name)
 
 
 def _faults_of_slide(path: Path) -> tuple[str, ...]:

@@ -64,6 +64,11 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(_number(part) for part in parts)
 
 
+def _two_numbers(text: str) -> tuple[float, float]:
+    low, high = text.replace(";", " ").split()
+    return _number(low), _number(high)
+
+
 def _voxels(text: str) -> tuple[int, ...]:
     depth, rows, columns = text.replace(",", " ").replace(";", " ").replace("x", " ").split()
     return int(depth), int(rows), int(columns)
@@ -83,6 +88,7 @@ _READ: Mapping[str, tuple[Callable[[str], Any], str]] = MappingProxyType(
         "dtype": (str, ""),
         "offset": (int, "a number of bytes"),
         "fill": (_number, "a number"),
+        "grey_range": (_two_numbers, "two numbers, low and high"),
     }
 )
 """How the text of a column is read, and what it should have been."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from tomostain.images.image import Volume, filled
+from tomostain.images.image import Volume, filled, scaled
 from tomostain.io.volumes.dicom import read_dicom
 from tomostain.io.volumes.flat import read_npy, read_raw
 from tomostain.io.volumes.hdf5 import read_hdf5
@@ -64,6 +64,7 @@ def read_volume(
     dtype: str | None = None,
     offset: int = 0,
     fill: float | None = None,
+    grey_range: tuple[float, float] | None = None,
 ) -> Volume:
     """Open a volume lazily, whatever its format (docs/formats.md lists them).
 
@@ -79,6 +80,8 @@ def read_volume(
         file of unknown ending is read as raw values where shape and dtype are passed.
     fill
         Value that takes the place of NaN and infinite values.
+    grey_range
+        Grey values that 0 and the largest integer stand for, of unsigned integers; the volume is then float32.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def read_volume(
         raise VolumeError(
             f"{file.name} states its own shape and type; --shape, --dtype and --offset are for raw values"
         )
-    return filled(reader(file, hints), hints.fill)
+    return scaled(filled(reader(file, hints), hints.fill), grey_range)
 
 
 def _reader_of(path: Path) -> Reader | None:

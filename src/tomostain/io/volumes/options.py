@@ -22,9 +22,14 @@ class VolumeOptions:
     """Bytes before the first of a volume's raw values."""
     fill: Annotated[float | None, Within(-1e30, 1e30)] = None
     """Value that takes the place of NaN and infinite voxels (outside the scanned circle): that of air."""
+    grey_range: Annotated[tuple[float, float] | None, Within(-1e30, 1e30)] = None
+    """Grey values of 0 and of the largest integer, where the CT was exported as 8 or 16-bit integers."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        if self.grey_range is not None and not self.grey_range[0] < self.grey_range[1]:
+            low, high = self.grey_range
+            raise ValueError(f"grey_range must be a smaller and a larger value, got {low:g} {high:g}")
         if self.spacing_um is not None:
             if not self.spacing_um:
                 raise ValueError("spacing_um must be one number, or one for each axis, got none")
