@@ -40,6 +40,7 @@ COMMANDS = MappingProxyType(
         "convert": "tomostain.steps.convert:convert",
         "table": "tomostain.steps.table:table",
         "register": "tomostain.steps.register:register",
+        "landmarks": "tomostain.steps.landmarks:landmarks",
         "pair": "tomostain.steps.pair:pair",
         "train": "tomostain.steps.train:train",
         "evaluate": "tomostain.steps.evaluate:evaluate",

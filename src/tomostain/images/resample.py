@@ -6,6 +6,7 @@ Colours are averaged as light: sRGB values are turned into linear light, average
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from tomostain.images.geometry import Floats, Grid, Placement, Plane
+from tomostain.images.geometry import Box, Floats, Grid, Placement, Plane
 from tomostain.images.image import LazyArray, Level, Slide, Volume
 from tomostain.images.srgb import RGB, Linear, to_linear, to_srgb
 
@@ -116,6 +117,23 @@ def slide_on_plane(slide: Slide, placement: Placement, plane: Plane) -> tuple[RG
         band = slice(top, min(top + _BAND_ROWS, plane.shape[0]))
         rgb[band], covered[band] = _band_of_slide(level, factor, placement, _rows_of(plane, band))
     return rgb, covered
+
+
+def slide_part(slide: Slide, box: Box, most_px: int) -> tuple[RGB, tuple[tuple[float, float], tuple[float, float]]]:
+    """Part of a slide averaged down to about ``most_px``: (y, x, 3) uint8, and the box in slide px that it shows.
+
+    ``box`` is ((top, bottom), (left, right)) px; what is shown begins and ends with whole blocks, which are averaged in
+    linear light.
+    """
+    shrink = max(max(stop - start for start, stop in box) / most_px, 1.0)
+    level = _nearest_finer(slide, shrink)
+    factor = max(1, math.ceil(shrink / float(np.mean(level.downsample)) - 1e-6))
+    block_px = factor * np.asarray(level.downsample)
+    most = np.maximum(np.asarray(level.array.shape[:2]) // factor, 1)
+    start = np.minimum(np.round([edge[0] for edge in box] / block_px).astype(int), most - 1)
+    stop = np.clip(np.round([edge[1] for edge in box] / block_px).astype(int), start + 1, most)
+    (top, left), (bottom, right) = (start * block_px).tolist(), (stop * block_px).tolist()
+    return to_srgb(_averaged(level.array, factor, start, stop)), ((top, bottom), (left, right))
 
 
 def mask_on_plane(mask: LazyArray, placement: Placement, plane: Plane) -> npt.NDArray[np.float32]:

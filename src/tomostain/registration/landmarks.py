@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from tomostain.registration.coarse import Pose
 from tomostain.registration.modality import Float64
+from tomostain.runs import write_text_atomically
 
 COLUMNS = ("name", "slide_y_px", "slide_x_px", "volume_z_um", "volume_y_um", "volume_x_um")
 FEWEST = 4
@@ -38,7 +40,7 @@ class LandmarkFit:
     outliers: tuple[str, ...]
 
 
-def read_landmarks(path: Path) -> Landmarks:
+def read_landmarks(path: Path, *, fewest: int = FEWEST) -> Landmarks:
     """Read a CSV with the columns slide_y_px, slide_x_px, volume_z_um (0 for one plane), volume_y_um, volume_x_um.
 
     A column ``name`` is optional; without it landmarks are called by their line.
@@ -46,7 +48,7 @@ def read_landmarks(path: Path) -> Landmarks:
     Raises
     ------
     ValueError
-        A column is missing, a value is no number, or there are fewer than four landmarks.
+        A column is missing, a value is no number, or there are fewer than ``fewest`` landmarks.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,9 +70,23 @@ def read_landmarks(path: Path) -> Landmarks:
         names.append((line.get("name") or "").strip() or f"line {number}")
         slide.append(values[:2])
         volume.append(values[2:])
-    if len(names) < FEWEST:
-        raise ValueError(f"{path.name} holds {len(names)} landmarks; set at least {FEWEST}, well apart")
+    if len(names) < fewest:
+        raise ValueError(f"{path.name} holds {len(names)} landmarks; set at least {fewest}, well apart")
     return Landmarks(tuple(names), np.asarray(slide), np.asarray(volume))
+
+
+def write_landmarks(path: Path, landmarks: Landmarks, *, pixel_um: tuple[float, float]) -> Path:
+    """Write what ``read_landmarks`` reads, and beside it each point in um of the slide, so that the pixel size is kept.
+
+    ``pixel_um`` is the slide's pixel size (y, x).
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([*COLUMNS, "slide_y_um", "slide_x_um"])
+    for name, px, um in zip(landmarks.names, landmarks.slide_px, landmarks.volume_um, strict=True):
+        numbers = [*px, *um, *(px * np.asarray(pixel_um))]
+        writer.writerow([name, *(f"{value:.10g}" for value in numbers)])
+    return write_text_atomically(path, table.getvalue())
 
 
 def fit_landmarks(points_um: Float64, volume_um: Float64, names: tuple[str, ...]) -> LandmarkFit:
