@@ -1,4 +1,4 @@
-"""What a training looks like while it runs: curves.csv and sample pictures."""
+"""What a training looks like while it runs: curves.csv, sample pictures, and progress.png with both."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from tomostain.learning.patches import Patch
 from tomostain.learning.ranges import RGBRange
-from tomostain.runs import write_text_atomically
+from tomostain.runs import whole, write_text_atomically
 
-FILE = "curves.csv"
+FILE, PROGRESS = "curves.csv", "progress.png"
 
 
 class Curves:
@@ -90,15 +93,42 @@ class Tally:
 def save_samples(path: Path, patches: Patch, stained: Tensor) -> None:
     """Write a picture: a row for each patch, of CT, virtual stain and true stain (masked pixels grey).
 
-    ``stained`` is (b, 3, y, x) in [-1, 1]; CT is shown with its range as black to white.
+    ``stained`` is (b, 3, y, x) in [-1, 1]; CT is shown with its range as black to white. In the folder above,
+    progress.png then shows curves.csv and the first row of this picture.
     """
     ct = patches.central_ct.clamp(-1.0, 1.0).expand(-1, 3, -1, -1)
     rows = torch.cat([ct, stained, patches.stain], dim=3)
-    picture = torch.cat(list(rows), dim=1).permute(1, 2, 0).numpy()
+    picture = RGBRange.from_unit(torch.cat(list(rows), dim=1).permute(1, 2, 0).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    Image.fromarray(RGBRange.from_unit(picture)).save(part, format="PNG")
-    part.replace(path)
+    with whole(path) as part:
+        Image.fromarray(picture).save(part, format="PNG")
+    with (path.parents[1] / FILE).open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    figure = progress_figure(
+        lines, picture[: rows.shape[2]], f"{path.stem.replace('_', ' ')}: CT, virtual and true stain"
+    )
+    with whole(path.parents[1] / PROGRESS) as part:
+        figure.savefig(part, format="png", dpi=110)
+
+
+def progress_figure(lines: Sequence[Mapping[str, str]], sample: npt.NDArray[np.uint8], title: str) -> Figure:
+    """Losses (logarithmic) and scores on held-out patches from the lines of curves.csv, above a sample (y, x, 3)."""
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    losses, scores, picture = figure.subplot_mosaic([["losses", "scores"], ["sample", "sample"]]).values()
+    for name in [column for column in lines[0] if column not in ("step", "lr", "s_per_step")] if lines else ():
+        taken = [line for line in lines if line[name]]
+        steps, values = [int(line["step"]) for line in taken], [float(line[name]) for line in taken]
+        panel = scores if name.startswith("val_") else losses
+        panel.plot(steps, values, marker="." if len(taken) < 20 else "", label=name.removeprefix("val_"))
+    losses.set(title="losses", xlabel="step", yscale="log")
+    scores.set(title="scores on held-out patches" if scores.lines else "no specimen is held out", xlabel="step")
+    for panel in (losses, scores):
+        if panel.lines:
+            panel.legend(fontsize="small")
+    picture.imshow(sample, interpolation="nearest")
+    picture.set(title=title)
+    picture.set_axis_off()
+    return figure
 
 
 def in_short(values: Mapping[str, float], losses: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> Pat
     """Train a stainer on pairs of CT and stain.
 
     Writes stainer.json, weights.safetensors, baselines.json (the colour table and mean colour that the stainer has to
-    beat), curves.csv, samples/*.png and run.json; while it runs, checkpoint/.
+    beat), curves.csv, samples/*.png, progress.png with both, and run.json; while it runs, checkpoint/.
 
     Parameters
     ----------
