@@ -15,16 +15,17 @@ LINES = [
 
 def test_every_loss_and_score_is_a_line_of_its_own_values():
     sample = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    losses, scores, picture = progress_figure(LINES, sample, "step 8").axes
-    drawn = {line.get_label(): line.get_xydata().tolist() for panel in (losses, scores) for line in panel.lines}
-    assert drawn == {"paired": [[4, 0.5], [8, 0.25]], "cycle": [[8, 2]], "ssim": [[8, 0.4]]}
-    assert [line.get_label() for line in scores.lines] == ["ssim"]
-    np.testing.assert_array_equal(picture.images[0].get_array(), sample)
+    figure = progress_figure(LINES, sample, "step 8")
+    drawn = {line.get_label(): line.get_xydata().tolist() for panel in figure.axes for line in panel.lines}
+    assert drawn == {"paired": [[4, 0.5], [8, 0.25]], "cycle": [[8, 2]], "val_ssim": [[8, 0.4]]}
+    titles = {panel.get_title(): [line.get_label() for line in panel.lines] for panel in figure.axes}
+    assert titles == {"losses": ["paired", "cycle"], "ssim of held-out patches": ["val_ssim"], "step 8": []}
+    np.testing.assert_array_equal(figure.axes[-1].images[0].get_array(), sample)
 
 
 def test_without_held_out_specimens_the_picture_says_so():
-    _, scores, _ = progress_figure([{"step": "4", "paired": "1"}], np.zeros((2, 2, 3), np.uint8), "").axes
-    assert scores.get_title() == "no specimen is held out"
+    figure = progress_figure([{"step": "4", "paired": "1"}], np.zeros((2, 2, 3), np.uint8), "")
+    assert "no specimen is held out" in [panel.get_title() for panel in figure.axes]
 
 
 def test_each_sample_renews_progress_png(tmp_path):
@@ -34,5 +35,5 @@ def test_each_sample_renews_progress_png(tmp_path):
     for step, value in enumerate((-1.0, 1.0)):
         save_samples(tmp_path / "samples" / f"step_{step}.png", Patch(ct, stain, mask), torch.full_like(stain, value))
         pictures.append(np.asarray(Image.open(tmp_path / "progress.png").convert("RGB")))
-    assert pictures[0].shape == pictures[1].shape == (715, 1100, 3)
+    assert pictures[0].shape == pictures[1].shape == (770, 1210, 3)
     assert (pictures[0] != pictures[1]).any()

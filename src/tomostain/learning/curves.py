@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -113,18 +114,26 @@ def save_samples(path: Path, patches: Patch, stained: Tensor) -> None:
 
 def progress_figure(lines: Sequence[Mapping[str, str]], sample: npt.NDArray[np.uint8], title: str) -> Figure:
     """Losses (logarithmic) and scores on held-out patches from the lines of curves.csv, above a sample (y, x, 3)."""
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
-    losses, scores, picture = figure.subplot_mosaic([["losses", "scores"], ["sample", "sample"]]).values()
-    for name in [column for column in lines[0] if column not in ("step", "lr", "s_per_step")] if lines else ():
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    names = [column for column in lines[0] if column not in ("step", "lr", "s_per_step")] if lines else []
+    scores = [name for name in names if name.startswith("val_")]
+    mosaic: list[Any] = [*(["losses", name] for name in scores or ["none"]), ["sample", "sample"]]
+    panels = figure.subplot_mosaic(mosaic, height_ratios=[1.0] * (len(mosaic) - 1) + [len(mosaic) - 1.0])
+    panels["losses"].set_prop_cycle(color=colormaps["tab20"](range(20)))
+    for name in names:
         taken = [line for line in lines if line[name]]
         steps, values = [int(line["step"]) for line in taken], [float(line[name]) for line in taken]
-        panel = scores if name.startswith("val_") else losses
-        panel.plot(steps, values, marker="." if len(taken) < 20 else "", label=name.removeprefix("val_"))
-    losses.set(title="losses", xlabel="step", yscale="log")
-    scores.set(title="scores on held-out patches" if scores.lines else "no specimen is held out", xlabel="step")
-    for panel in (losses, scores):
-        if panel.lines:
-            panel.legend(fontsize="small")
+        panel = panels.get(name, panels["losses"])
+        panel.plot(steps, values, marker="." if len(taken) < 20 else "", label=name)
+        panel.set_xlim(left=0)
+    panels["losses"].set(title="losses", xlabel="step", yscale="log")
+    if panels["losses"].lines:
+        panels["losses"].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    for name in scores:
+        panels[name].set_title(f"{name.removeprefix('val_')} of held-out patches")
+    if not scores:
+        panels["none"].set(title="no specimen is held out", xticks=[], yticks=[])
+    picture = panels["sample"]
     picture.imshow(sample, interpolation="nearest")
     picture.set(title=title)
     picture.set_axis_off()
