@@ -123,7 +123,7 @@ def progress_figure(lines: Sequence[Mapping[str, str]], sample: npt.NDArray[np.u
     for name in names:
         taken = [line for line in lines if line[name]]
         steps, values = [int(line["step"]) for line in taken], [float(line[name]) for line in taken]
-        panel = panels.get(name, panels["losses"])
+        panel = panels[name if name in panels else "losses"]
         panel.plot(steps, values, marker="." if len(taken) < 20 else "", label=name)
         panel.set_xlim(left=0)
     panels["losses"].set(title="losses", xlabel="step", yscale="log")

@@ -93,7 +93,7 @@ def _report(settled: Settings, ct: Volume) -> None:
     plan = settled.plan
     cost = plan.network_px() / plan.stained_px
     runs.say(
-        f"{ct.name}: {plan.stained_px / 1e6:.1f} Mvoxel in {len(plan.blocks())} blocks, tiles of {plan.tile_px[0]} x "
+        f"{ct.name}: {plan.stained_px / 1e6:.1f} Mvoxel, blocks: {len(plan.blocks())}, tiles of {plan.tile_px[0]} x "
         f"{plan.tile_px[1]} px, halos cost {cost:.2f} x, backend {settled.backend}"
     )
     if settled.memory is not None:
