@@ -63,6 +63,7 @@ def test_everything_that_is_imported_is_declared():
 def test_everything_that_is_declared_is_imported():
     used = {normal(name) for package, _, _ in imported() for name in DISTRIBUTIONS.get(package, [package])}
     read_by_name = {"imagecodecs", "hdf5plugin", "openslide-bin"}  # tifffile, h5py and openslide load them
+    read_by_name |= {"npe2", "pyside6-essentials"}  # and napari
     names = [*PROJECT["dependencies"]]
     names += [name for key, extra in PROJECT["optional-dependencies"].items() if key != "dev" for name in extra]
     assert {normal(name) for name in names} - used <= read_by_name

@@ -98,18 +98,31 @@ def load_section(path: Path, ct: Store | None, stained: Store) -> Section:
     """
     path = Path(path)
     refuse_unfinished(path)
-    placement = Placement.load(path)
+    placement, record = Placement.load(path), _record(path)
     grid = (ct or stained).volume.grid
-    record = runs.read_record(path) if runs.is_complete(path) else {}
     if ct is not None and record.get("inputs"):
         _check_volume(path, record, ct)
-    steps_um = np.linalg.norm([placement.step_y_um, placement.step_x_um], axis=1)
-    spacing = max(float(steps_um.max()), min(grid.spacing_um) / _FINER)
-    plane = placement.plane(spacing)
-    if max(plane.shape) > _MOST_SIDE_PX:
-        plane = placement.plane(spacing * max(plane.shape) / _MOST_SIDE_PX)
-    if not meets(plane, grid):
+    if not meets(placement.plane(min(grid.spacing_um)), grid):
         raise ValueError(f"{path} lies outside this volume; it is a placement in another one")
+    return section_of(path, finest_um=min(grid.spacing_um) / _FINER)
+
+
+def section_of(path: Path, *, finest_um: float = 0.0) -> Section:
+    """Read a placement and its slide, and resample the slide onto its plane, in pixels of ``finest_um`` or larger.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no placement, or its slide cannot be found.
+    ValueError
+        The placement or the slide is damaged, or they do not belong together.
+    """
+    path = Path(path)
+    placement, record = Placement.load(path), _record(path)
+    steps_um = np.linalg.norm([placement.step_y_um, placement.step_x_um], axis=1)
+    plane = placement.plane(max(float(steps_um.max()), finest_um))
+    if max(plane.shape) > _MOST_SIDE_PX:
+        plane = placement.plane(plane.spacing_um * max(plane.shape) / _MOST_SIDE_PX)
     slide = _read_slide(find_slide(path, record), (record.get("recipe") or {}).get("slide_um"), placement)
     if tuple(slide.shape[:2]) != tuple(placement.slide_shape):
         rows, columns = placement.slide_shape
@@ -119,6 +132,10 @@ def load_section(path: Path, ct: Store | None, stained: Store) -> Section:
     rgb, covered = slide_on_plane(slide, placement, plane)
     colours = np.where(covered[..., None], np.maximum(rgb, 1), 0).astype(np.uint8)
     return Section(path.name.removesuffix(PLACEMENT), plane, colours, placement, slide.stain)
+
+
+def _record(placement: Path) -> dict[str, Any]:
+    return runs.read_record(placement) if runs.is_complete(placement) else {}
 
 
 def _read_slide(path: Path, pixel_um: float | None, placement: Placement) -> Slide:
