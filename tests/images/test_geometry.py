@@ -141,8 +141,8 @@ def test_a_placement_of_a_window_maps_its_pixels_as_the_plain_one_does(tmp_path,
         ({"slide_shape": [1e9, 10]}, "slide_shape must lie between"),
         ({"slide_shape": [480.5, 600]}, "whole numbers"),
         ({"expected_tre_um": -1.0}, "expected_tre_um must lie between"),
-        ({"window_px": [[0, 481], [0, 600]]}, "no part of a slide"),
-        ({"window_px": [[9, 9], [0, 600]]}, "no part of a slide"),
+        ({"window_px": [[0, 481], [0, 600]]}, "not part of a slide"),
+        ({"window_px": [[9, 9], [0, 600]]}, "not part of a slide"),
     ],
 )
 def test_numbers_that_no_placement_has_are_refused_by_name(tmp_path, change, fault):

@@ -57,7 +57,7 @@ def test_part_of_a_volume_lies_where_it_lay(tmp_path, ct, values):
     assert part.grid.spacing_um == GRID.spacing_um
     assert part.grid.origin_um == (36.0, 10.0, 1.5)
     for wrong in (ConvertRecipe(planes=(2, 10)), ConvertRecipe(roi=(5, 5, 0, 9))):
-        with pytest.raises(ValueError, match=r"ct\.ome\.zarr has [zy] from 0 to \d+; \d+ to \d+ is no part of it"):
+        with pytest.raises(ValueError, match=r"ct\.ome\.zarr has [zy] from 0 to \d+; \d+ to \d+ is not part of it"):
             convert(ct, tmp_path / "never.ome.zarr", recipe=wrong)
 
 

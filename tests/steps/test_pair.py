@@ -85,7 +85,7 @@ def test_table_makes_many_and_a_second_run_changes_nothing(lab):
     [
         ("volume,slide,specimn\na,b,c\n", r"unknown column 'specimn'; did you mean 'specimen'"),
         ("volume,slide,specimen\nct.png,,S\n", r"line 2: the column slide is empty"),
-        ("volume,slide,specimen,planes\nct.png,stain.png,S,two\n", r"line 2: 'two' is no value for planes"),
+        ("volume,slide,specimen,planes\nct.png,stain.png,S,two\n", r"line 2: 'two' is not a value for planes"),
         ("volume,slide,aligned,slide_um\nct.png,stain.png,yes,10\n", r"line 2: no specimen"),
         ("volume,slide,specimen,aligned\nct.png,stain.png,S,yes\n", r"line 2: .*fill in slide_um"),
         ("volume,slide,specimen\nct.ome.zarr,slide.tif,S\n", r"line 2: there is no placement"),
@@ -99,7 +99,7 @@ def test_table_makes_many_and_a_second_run_changes_nothing(lab):
         ("volume,slide,specimen,slide_um\nct.png,stain.png,S,nan\n", r"line 2: slide_um must be at least 0.001"),
         ("volume,slide,specimen,slide_um\nct.png,stain.png,S,0\n", r"line 2: slide_um must be at least 0.001"),
         ("volume,slide,specimen,spacing_um\nct.png,stain.png,S,5 0 5\n", r"line 2: spacing_um must be at least 0.001"),
-        ("volume,slide,specimen,spacing_um\nct.png,stain.png,S,5 5\n", r"line 2: '5 5' is no value for spacing_um"),
+        ("volume,slide,specimen,spacing_um\nct.png,stain.png,S,5 5\n", r"line 2: '5 5' is not a value for spacing_um"),
         ("volume,slide,specimen\nct.png,stain.png," + "x" * 200_000 + "\n", r"line 2: the specimen name .* is longer"),
         ("slide,specimen\nstain.png,S\n", r"the column volume is missing"),
         ("volume,slide,specimen,placement\nno.tif,slide.tif,S,slide.placement.json\n", r"there is no volume .*no\.tif"),
@@ -119,7 +119,7 @@ def test_all_faults_of_all_lines_are_reported_at_once_and_nothing_is_made(lab):
     )
     with pytest.raises(ValueError, match=r"^bad\.csv has 5 faults: ") as told:
         pair(lab / "bad.csv", lab / "pairs")
-    faults = ("line 2: 'two' is no value for planes", "line 2: there is no volume", "line 2: there is no placement")
+    faults = ("line 2: 'two' is not a value for planes", "line 2: there is no volume", "line 2: there is no placement")
     for fault in (*faults, "line 3: the column slide is empty", "line 3: no specimen"):
         assert fault in str(told.value)
     assert "line 4" not in str(told.value)

@@ -21,7 +21,7 @@ PIXELS_UM = (1e-3, 1e3)
 MOST_SIDE_PX = 2**22
 """Pixels along one side of a slide or plane."""
 MOST_LATTICE_BYTES = 2**28
-"""A displacement is smooth: a field of more nodes is no lattice."""
+"""A displacement is smooth: a field of more nodes is refused."""
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 

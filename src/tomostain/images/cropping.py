@@ -54,7 +54,7 @@ def crop(source: LazyArray, box: tuple[tuple[int, int] | None, ...], *, name: st
     for part, length, axis in zip(box, source.shape, axes, strict=False):
         start, stop = part or (0, int(length))
         if not 0 <= start < stop <= length:
-            raise ValueError(f"{name} has {axis} from 0 to {length}; {start} to {stop} is no part of it")
+            raise ValueError(f"{name} has {axis} from 0 to {length}; {start} to {stop} is not part of it")
         parts.append((start, stop))
     return Cropped(source, tuple(parts))
 

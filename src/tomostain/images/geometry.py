@@ -329,7 +329,7 @@ class Placement:
             number(self.expected_tre_um, "expected_tre_um", 0.0, FARTHEST_UM)
         for (start, stop), side in zip(self.window, self.slide_shape, strict=True):
             if not 0 <= start < stop <= side:
-                raise ValueError(f"window_px {self.window_px} is no part of a slide of {self.slide_shape} px")
+                raise ValueError(f"window_px {self.window_px} is not part of a slide of {self.slide_shape} px")
         lengths = np.linalg.norm(self._steps, axis=1)
         for length, name in zip(lengths, ("step_y_um", "step_x_um"), strict=True):
             number(length, f"the length of {name}", *PIXELS_UM)

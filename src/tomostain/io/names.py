@@ -23,7 +23,7 @@ def checked_name(name: object, of: str) -> str:
     Raises
     ------
     ValueError
-        It is no text, is empty or too long, begins with a dot, holds a separator or a character that cannot be
+        It is not a text, is empty or too long, begins with a dot, holds a separator or a character that cannot be
         printed, begins or ends with a space, ends with a dot, or is reserved on Windows.
 
     Examples

@@ -15,7 +15,7 @@ def root_of(xml: str | None) -> Any:
     Raises
     ------
     ValueError
-        It is no XML; the message says where.
+        It is not XML; the message says where.
     """
     try:
         return ElementTree.fromstring(xml or "")
@@ -44,7 +44,7 @@ def whole_number(text: str | None, least: int = 1) -> int:
         It is none, or smaller than ``least``.
     """
     if text is None or not re.fullmatch(r"\s*\d{1,12}\s*", text, re.ASCII) or int(text) < least:
-        raise ValueError(f"has broken OME metadata: {text!r} is no number of planes; export it again")
+        raise ValueError(f"has broken OME metadata: {text!r} is not a number of planes; export it again")
     return int(text)
 
 

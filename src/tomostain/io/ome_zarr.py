@@ -1,6 +1,6 @@
 """OME-Zarr 0.5 (NGFF, Zarr v3) out: sharded, multiscale, colours as c z y x with their metadata.
 
-Values are written once per shard by whoever fills the writer; the coarser levels are built shard by shard, and the
+Values are written once per shard by the caller; the coarser levels are built shard by shard, and the
 ``ome`` metadata that makes the store an image is written last.
 """
 

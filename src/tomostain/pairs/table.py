@@ -205,7 +205,7 @@ def _row(
             try:
                 settings[column] = read(cells[column])
             except (ValueError, KeyError):
-                faults.append(f"{cells[column][:40]!r} is no value for {column}; it takes {should}")
+                faults.append(f"{cells[column][:40]!r} is not a value for {column}; it takes {should}")
     faults += [f"the column {column} is empty" for column in ("volume", "slide") if column not in cells]
     for column in ("placement", "exclude"):
         if column in settings:

@@ -290,7 +290,7 @@ def find_stain(name: str) -> Stain:
     """
     stain = pick(name, STAINS)
     if not isinstance(stain, Stain):
-        raise ValueError(f"{name!r} is no stain but {type(stain).__name__}")
+        raise ValueError(f"{name!r} is not a stain but {type(stain).__name__}")
     return stain
 
 

@@ -10,7 +10,7 @@ from tomostain._settings import Within, check_numbers
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known before; nothing, as it stands. One group of options for the command and for Python."""
+    """What the user knows before; by default nothing. One group of options for the command and for Python."""
 
     around: Annotated[float | None, Within(-1e6, 1e6)] = None
     """Height z of the section's centre in the volume, um, give or take around_within."""

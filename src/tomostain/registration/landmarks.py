@@ -48,7 +48,7 @@ def read_landmarks(path: Path, *, fewest: int = FEWEST) -> Landmarks:
     Raises
     ------
     ValueError
-        A column is missing, a value is no number, or there are fewer than ``fewest`` landmarks.
+        A column is missing, a value is not a number, or there are fewer than ``fewest`` landmarks.
     """
     path = Path(path)
     if not path.is_file():

@@ -219,7 +219,7 @@ def _is_page(path: Path) -> bool:
 
 
 def _is_result(path: Path) -> bool:
-    """A folder with a record that is no image: slices and Zarr are volumes, whoever wrote them."""
+    """A folder with a record that is not an image: slices and Zarr are volumes, also those of tomostain."""
     if path.name.endswith(".zarr") or not (path / "run.json").is_file():
         return False
     return not any(file.suffix.lower() in _SLICES for file in path.iterdir())

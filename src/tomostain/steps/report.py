@@ -122,7 +122,7 @@ def _report(
 def _volume(stained: Path, record: Mapping[str, Any], model: Stainer) -> dict[str, Any]:
     volume = read_volume(stained)
     if not volume.is_colour:
-        raise ValueError(f"{stained} holds no colours, so it is no stained volume; `tomostain stain` writes one")
+        raise ValueError(f"{stained} holds no colours, so it is not a stained volume; `tomostain stain` writes one")
     return volume_content(volume, _ct_of(record), record, model)
 
 

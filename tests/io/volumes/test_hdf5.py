@@ -239,5 +239,5 @@ def test_planes_make_a_virtual_volume_and_holes_in_it_are_reported(scan, rng):
 def test_a_virtual_data_set_of_parts_that_are_no_boxes_is_refused(scan, ct):
     scan(lambda file: file.create_dataset("ct", data=ct[::2]), "even.h5")
     parts = [(slice(0, 6, 2), "even.h5", (3, 8, 9), slice(None))]
-    with pytest.raises(ValueError, match=r"scan\.h5 is a virtual data set whose parts are no boxes"):
+    with pytest.raises(ValueError, match=r"scan\.h5 is a virtual data set of parts that are not boxes"):
         read_volume(scan(lambda file: _virtual(file, ct, parts)), **UNIT)

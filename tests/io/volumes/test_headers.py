@@ -178,7 +178,7 @@ def test_a_disk_too_small_for_the_spool_is_reported_first():
         ({"shape": (6, 8, 9), "dtype": "uint16", "offset": 4}, "would be 868"),
         ({"shape": (6, -8, 9), "dtype": "uint16"}, "three positive sizes|must be at least 1"),
         ({"shape": (6, 8, 9), "dtype": "complex64"}, "grey values are"),
-        ({"shape": (6, 8, 9), "dtype": "uint17"}, "is no type of values"),
+        ({"shape": (6, 8, 9), "dtype": "uint17"}, "is not a type of values"),
     ],
 )
 def test_raw_values_must_fit_their_file(tmp_path, ct, settings, fault):

@@ -62,7 +62,7 @@ def test_ome_planes_are_taken_in_the_order_their_metadata_says(tmp_path, grey):
     ("old", "new", "fault"),
     [
         ('SizeZ="6"', 'SizeZ="7"', "declares 7 planes but holds 6 pages"),
-        ('SizeZ="6"', f'SizeZ="{2**60}"', "is no number of planes"),
+        ('SizeZ="6"', f'SizeZ="{2**60}"', "is not a number of planes"),
         ('SizeC="1"', 'SizeC="2"', "holds 2 channels and 1 time points; export the one"),
         ("<TiffData ", '<TiffData FirstZ="3" ', "does not say where each of its 6 planes is"),
         ("</Pixels>", "", "broken OME metadata"),

@@ -65,8 +65,8 @@ def test_a_decimal_comma_is_read_in_fiji_s_numbers(tmp_path, raw):
         ({"cf": 1, "c0": 0.0, "c1": 1.0, "c2": 0.1}, "2nd degree polynomial.*Image > Type > 32-bit"),
         ({"cf": 21}, "number 21"),
         ({"cf": 0, "c0": 0, "c1": 2, "zeroclip": "true"}, "clipped at zero"),
-        ({"cf": 0, "c0": 0, "c1": 0}, "no straight line; in Fiji, drop it"),
-        ({"cf": 0, "c0": 0, "c1": "two"}, "no straight line"),
+        ({"cf": 0, "c0": 0, "c1": 0}, "not a straight line; in Fiji, drop it"),
+        ({"cf": 0, "c0": 0, "c1": "two"}, "not a straight line"),
     ],
 )
 def test_other_calibrations_are_refused_with_the_next_step(tmp_path, raw, about, fault):

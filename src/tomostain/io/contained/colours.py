@@ -12,7 +12,7 @@ MOST_BYTES = 2**24
 _SRGB = ImageCms.createProfile("sRGB")
 _STEPS = np.linspace(0, 255, 18).round().astype(np.uint8)
 _ALIKE = 1
-"""Profiles that move no colour by more than this, of 255, are sRGB itself as somebody rounded it."""
+"""Profiles that move no colour by more than this, of 255, are sRGB, only rounded."""
 
 
 class ToSrgb:

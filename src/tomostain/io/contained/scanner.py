@@ -73,7 +73,7 @@ _DECODED_AS_STORED = (7, 33003, 33005)
 
 
 def _orientation(path: str) -> Any:
-    """The tag of a TIFF's first page, which OpenSlide passes over; 1 where it is no TIFF or has none."""
+    """The tag of a TIFF's first page, which OpenSlide passes over; 1 where it is not a TIFF or has none."""
     if not is_tiff(path):
         return 1
     with tifffile.TiffFile(path) as tiff:

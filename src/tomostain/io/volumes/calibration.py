@@ -80,8 +80,8 @@ def _of_imagej(about: dict[str, Any], dtype: np.dtype[Any], name: str) -> Calibr
     intercept, slope = number_of(about["c0"]), number_of(about.get("c1", ""))
     if intercept is None or not slope:
         raise VolumeError(
-            f"{name} is calibrated in ImageJ by c0 = {about['c0']}, c1 = {about.get('c1')}, which is no straight line; "
-            "in Fiji, drop it with Analyze > Calibrate > None and save the stack again"
+            f"{name} is calibrated in ImageJ by c0 = {about['c0']}, c1 = {about.get('c1')}, which is not a "
+            "straight line; in Fiji, drop it with Analyze > Calibrate > None and save the stack again"
         )
     if dtype == np.int16:  # stored with its sign, but calibrated as ImageJ shows it in memory
         intercept += slope * _SIGN
@@ -101,6 +101,6 @@ def _of_gdal(xml: Any, name: str) -> Calibration:
     if not slope or intercept is None:
         raise VolumeError(
             f"{name} states a scale of {found.get('scale', '1')} and an offset of {found.get('offset', '0')} "
-            "(GDAL metadata), which is no straight line; export it again"
+            "(GDAL metadata), which is not a straight line; export it again"
         )
     return Calibration(slope, intercept, found.get("unittype"))

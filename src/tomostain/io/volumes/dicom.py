@@ -79,7 +79,7 @@ def dicom_in(folder: Path) -> list[Path]:
     found = named or [file for file in bare if file.is_file() and is_dicom(file)]
     for file in found:
         if not file.is_file():
-            raise VolumeError(f"{folder.name}: {file.name} is no file; remove it, or copy the slice again")
+            raise VolumeError(f"{folder.name}: {file.name} is not a file; remove it, or copy the slice again")
     for file in found:
         if file.is_symlink():
             with reported(folder.name, KIND):
@@ -231,7 +231,7 @@ def _window(frame: Frame, rows: tuple[int, int], columns: tuple[int, int]) -> Ar
     else:
         values = _decoded(frame)[slice(*rows), slice(*columns)]
     spare = 8 * frame.dtype.itemsize - frame.bits
-    if spare:  # what stands above the stored bits is no part of the value
+    if spare:  # what stands above the stored bits is not part of the value
         values = values.astype(frame.dtype.newbyteorder("=")) << spare >> spare
     found: Array = values
     return found

@@ -243,7 +243,7 @@ def _um(position_mm: tuple[float, ...] | None) -> tuple[float, ...] | None:
 
 
 def _axes(cosines: tuple[float, ...] | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """The two axes of a plane, None where they are no unit vectors at a right angle."""
+    """The two axes of a plane, None where they are not unit vectors at a right angle."""
     if cosines is None:
         return None
     along, down = np.asarray(cosines[:3]), np.asarray(cosines[3:])

@@ -49,7 +49,7 @@ def parse_dtype(text: str) -> np.dtype[Any]:
     Raises
     ------
     VolumeError
-        It is no name of a type that grey values have.
+        It is not a name of a type that grey values have.
     """
     match = _DTYPE.fullmatch(text.strip().lower())
     try:
@@ -59,7 +59,7 @@ def parse_dtype(text: str) -> np.dtype[Any]:
         dtype = dtype_of(f"--dtype {text}", np.dtype(name))
     except TypeError:
         raise VolumeError(
-            f"{text!r} is no type of values; give {DTYPES}: uint16, float32, or big-endian uint16be"
+            f"{text!r} is not a type of values; give {DTYPES}: uint16, float32, or big-endian uint16be"
         ) from None
     return np.dtype({"be": ">", "le": "<", None: order or "="}[ending] + dtype.str[1:])
 
@@ -70,7 +70,7 @@ def read_npy(path: Path, hints: Hints) -> Volume:
     Raises
     ------
     VolumeError
-        It is no three-dimensional array of grey values, is truncated, or no voxel size is passed.
+        It is not a three-dimensional array of grey values, is truncated, or no voxel size is passed.
     """
     hints.nothing_inside(path.name)
     with reported(path.name, ".npy"):

@@ -55,7 +55,7 @@ def read_hdf5(path: Path, hints: Hints) -> Volume:
         name = f"{path.name}::{hints.inside}" if hints.inside else path.name
         with node.open() as data:
             if not isinstance(data, h5py.Dataset) or data.shape is None:
-                raise VolumeError(f"{name} is no data set; choose one with {path.name}::/group/data")
+                raise VolumeError(f"{name} is not a data set; choose one with {path.name}::/group/data")
             refuse_projections(name, why_projections(node, data))
             axes = _axes_of(name, data)
             _check(name, data, node, path)

@@ -137,7 +137,7 @@ def scale_of(name: str, node: Node, data: h5py.Dataset) -> Scale:
     Raises
     ------
     VolumeError
-        A scale is stated that is no number.
+        A scale is stated that is not a number.
     """
     stated = dict(data.attrs)
     for kind in ("scaling_factor", "offset"):

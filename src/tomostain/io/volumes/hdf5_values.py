@@ -91,7 +91,7 @@ def parts_of(name: str, sources: Sequence[tuple[Any, Path, str]]) -> list[Part]:
     Raises
     ------
     VolumeError
-        A part is no box, or does not fit the data set that it comes from.
+        A part is not a box, or does not fit the data set that it comes from.
     """
     parts = []
     for mapping, file, path in sources:
@@ -100,7 +100,7 @@ def parts_of(name: str, sources: Sequence[tuple[Any, Path, str]]) -> list[Part]:
         into, out_of = _box(mapping.vspace), _box(mapping.src_space, shape)
         long = [[b - a for a, b in box if b - a > 1] for box in (into or (), out_of or ())]
         if into is None or out_of is None or long[0] != long[1]:
-            raise VolumeError(f"{name} is a virtual data set whose parts are no boxes; save its values in one data set")
+            raise VolumeError(f"{name} is a virtual data set of parts that are not boxes; save its values in one")
         if len(shape) != len(out_of) or any(b > n for (_, b), n in zip(out_of, shape, strict=True)):
             raise VolumeError(f"{name} takes more from {mapping.file_name} than it holds; copy that file again")
         source = DataSet(f"{name}, {file.name}", file, path, slice(0, len(shape)), shape, dtype)

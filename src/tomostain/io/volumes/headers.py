@@ -104,7 +104,7 @@ def origin_of(stated: Sequence[float]) -> Vector:
 
 
 def _rounded(edge: float) -> float:
-    """Twelve digits: what unit conversions leave behind them is no part of a voxel size."""
+    """Twelve digits: what unit conversions leave behind them is not part of a voxel size."""
     return float(f"{edge:.12g}")
 
 

@@ -141,7 +141,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     files = sorted(found[kind], key=lambda file: natural(file.name))
     for file in files:
         if not file.is_file():
-            raise VolumeError(f"{folder.name}: {file.name} is no file; remove it, or copy the slice again")
+            raise VolumeError(f"{folder.name}: {file.name} is not a file; remove it, or copy the slice again")
         if file.is_symlink():
             with reported(folder.name, "slices"):
                 inside_folder(folder, file.name, f"{folder.name}: {file.name}")

@@ -62,7 +62,7 @@ def stated_scale(name: str, attributes: Mapping[str, Any]) -> Scale:
     Raises
     ------
     VolumeError
-        A scale or an offset is stated that is no number, or a scale of zero.
+        A scale or an offset is stated that is not a number, or a scale of zero.
     """
     lower = {str(key).lower(): value for key, value in attributes.items()}
     if "scaling" in lower:  # NXtomoproc's name

@@ -134,7 +134,7 @@ def count_pages(path: Path) -> int:
     Raises
     ------
     VolumeError
-        It is no TIFF, or the chain leads back into itself or out of the file.
+        It is not a TIFF, or the chain leads back into itself or out of the file.
     """
     with path.open("rb") as file:
         order = {b"II": "<", b"MM": ">"}.get(file.read(2))
@@ -214,7 +214,7 @@ def facts_of(page: Any, name: str) -> PageFacts:
 
 
 def _samples(page: Any, name: str) -> int:
-    """Values a pixel of grey, grey with alpha, RGB or RGBA; refuses what is no picture of one grey value."""
+    """Values a pixel of grey, grey with alpha, RGB or RGBA; refuses what is not a picture of one grey value."""
     samples, extra = int(page.samplesperpixel), len(page.extrasamples or ())
     colours = samples - extra
     alpha = extra == 0 or (extra == 1 and (colours == 3 or int(page.extrasamples[0]) in (1, 2)))

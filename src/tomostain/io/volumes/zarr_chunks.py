@@ -61,7 +61,7 @@ def check_stored(
 ) -> int:
     """Make sure that the files that a box (first, last + 1 of each axis) is read from are there; how many are not.
 
-    ``root`` is the store and ``where`` the array's folder in it. ``whole``: whoever wrote the array stored every
+    ``root`` is the store and ``where`` the array's folder in it. ``whole``: the writer of the array stored every
     chunk, so that one that is missing was lost.
 
     Raises
@@ -91,7 +91,7 @@ def check_stored(
                 raise VolumeError(f"{name} lacks the chunk {key}, which is a link to nowhere; copy it again")
             about = target.stat()
         if not stat.S_ISREG(about.st_mode):
-            raise VolumeError(f"{name}: its chunk {key} is no file; copy it again")
+            raise VolumeError(f"{name}: its chunk {key} is not a file; copy it again")
         if about.st_size == 0:  # Zarr takes an empty shard for one that was never written
             raise VolumeError(f"{name}: its chunk {key} is empty; copy it again")
         if about.st_size > most:

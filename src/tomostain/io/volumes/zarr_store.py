@@ -219,12 +219,12 @@ def _open_checked(path: Path, where: str, name: str) -> zarr.Array[Any]:
     about = metadata(path, where)
     if not is_array(about):
         raise VolumeError(
-            f"{name}: {where or 'the folder'} is no Zarr array; it is damaged, or its writing did not finish"
+            f"{name}: {where or 'the folder'} is not a Zarr array; it is damaged, or its writing did not finish"
         )
     _check_codecs(about, name)
     for file in (*METADATA, ".zattrs", ".zmetadata"):
         if (path / where / file).exists() and not (path / where / file).is_file():  # Zarr would wait for a pipe
-            raise VolumeError(f"{name}: {where or path.name}/{file} is no file; copy it again")
+            raise VolumeError(f"{name}: {where or path.name}/{file} is not a file; copy it again")
     array = _open_array(path, where)
     dtype = dtype_of(name, array.dtype)
     if not array.shape or any(n < 1 for n in array.shape):
