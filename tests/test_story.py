@@ -14,7 +14,7 @@ from tomostain.steps.demo import DemoRecipe, _metrics, demo
 
 # The third specimen's titanium has values that two others do not; being told so is right, and not what is tested here.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:CT values outside those met in training",
+    "ignore:CT values outside those of training",
     "ignore:the demo continues without LPIPS",
 )
 

@@ -58,7 +58,7 @@ def test_jaw_is_scored_on_the_side_it_never_saw(jaw):
 
 
 def test_trabecular_stack_is_stained_and_read_by_others(shared, jaw, tmp_path):
-    with pytest.warns(UserWarning, match="outside those met in training"):
+    with pytest.warns(UserWarning, match="outside those of training"):
         path = real.stain_trabeculae(shared, jaw[1], tmp_path / "trabecular.ome.zarr")
     from ome_zarr.io import parse_url
     from ome_zarr.reader import Reader

@@ -81,7 +81,7 @@ def test_warnings_name_what_limits_the_scores_the_most_serious_first() -> None:
     assert [text.split(".")[0] for text in found] == [
         "It is not shown that the stainer is better than the colour table",
         "1 of the 3 sections are simulated by tomostain's phantom: p2",
-        "CT values outside those met in training (0 to 2): p0 20",
+        "CT values outside those of training (0 to 2): p0 20",
         "beyond",
         "The error is largest where the true stain is dark blue (30% of the pixels, ΔE 20",
         "The error of the colour table is smaller than that of the network where the true stain is dark blue (ΔE 10",

@@ -167,7 +167,7 @@ def test_ct_values_never_met_in_training_are_warned_of(lab: tuple[Path, Fake]) -
     far = _pair("far", "S04", 1)
     far.ct[:, 10:20] = 9.0
     save_pair(far, home / "far.pair.zarr")
-    warning = r"CT values outside those met in training \(0\.85 to 1\.15\): far 21\.4%\. The colours there"
+    warning = r"CT values outside those of training \(0\.85 to 1\.15\): far 21\.4%\. The colours there"
     with pytest.warns(UserWarning, match=warning):
         out = evaluate(home / "stainer", home / "far.pair.zarr", home / "evaluation", recipe=FAST)
     share = json.loads((out / "summary.json").read_text())["out_of_range"]["far"]

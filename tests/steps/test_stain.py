@@ -148,7 +148,7 @@ def test_values_beyond_the_training_are_reported_before_the_volume_is_stained(la
     about = json.loads((lab / "stainer" / "stainer.json").read_text())
     about["ct_range"] |= {"seen_low": 0.0, "seen_high": 2.0}
     (lab / "stainer" / "stainer.json").write_text(json.dumps(about))
-    with pytest.warns(UserWarning, match=r"outside those met in training \(0 to 2\): bright\S* 25\.\d%"):
+    with pytest.warns(UserWarning, match=r"outside those of training \(0 to 2\): bright\S* 25\.\d%"):
         stain(lab / "stainer", bright, lab / "out.ome.zarr")
 
 

@@ -78,7 +78,7 @@ def draw_map(rng: np.random.Generator, patch_px: int, augment: Augment) -> Float
 
 
 def warp(images: Floats, weight: Floats, where_px: Floats) -> tuple[Floats, Floats]:
-    """Images and their weight at given places.
+    """Images and their weight at other places.
 
     Parameters
     ----------
@@ -98,11 +98,11 @@ def warp(images: Floats, weight: Floats, where_px: Floats) -> tuple[Floats, Floa
     grid = ((places + 0.5) / size * 2.0 - 1.0)[None]
     stack = torch.from_numpy(np.ascontiguousarray(images))[None]
     moved = functional.grid_sample(stack, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    # four pixels along each axis are mixed: all of them, not only the middle two, must be believed
+    # four pixels along each axis are mixed: all of them, not only the middle two, must have a weight
     whole = ndimage.binary_erosion(weight > 0, np.ones((3, 3), dtype=bool), border_value=1).astype(np.float32)
-    beliefs = torch.from_numpy(np.stack([weight, whole]))[None]
-    believed = functional.grid_sample(beliefs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
-    return moved[0].numpy(), torch.where(believed[1] > 0.999, believed[0], 0.0).numpy()
+    stacked = torch.from_numpy(np.stack([weight, whole]))[None]
+    weights = functional.grid_sample(stacked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    return moved[0].numpy(), torch.where(weights[1] > 0.999, weights[0], 0.0).numpy()
 
 
 def flaw_ct(rng: np.random.Generator, unit_ct: Floats, augment: Augment) -> Floats:

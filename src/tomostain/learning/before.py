@@ -1,4 +1,4 @@
-"""Before the first step of a training: what does not fit is refused, and what will be trained is said."""
+"""Before the first step of a training: settings that do not fit are refused, and a summary is reported."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def check_network(recipe: TrainRecipe) -> None:
         raise ValueError(f"patch_px must be a multiple of the network's stride {stride}, it is {recipe.patch_px}")
 
 
-def introduce(learnt: Sequence[Pair], held: Sequence[Pair], recipe: TrainRecipe) -> None:
+def introduce(training: Sequence[Pair], held: Sequence[Pair], recipe: TrainRecipe) -> None:
     """Say what is trained, on what, before the first step."""
     device = recipe.device
     if device == "auto":
         device = "GPU" if torch.cuda.is_available() else "CPU"
     with torch.device("meta"):
-        net = build_generator(recipe.generator_spec(), len(learnt[0].ct), 3)
+        net = build_generator(recipe.generator_spec(), len(training[0].ct), 3)
     weights = sum(parameter.numel() for parameter in net.parameters())
     for line in (
         f"device: {device}",
-        f"trained on: {len(learnt)} pairs of specimens {', '.join(specimens_of(learnt))}",
+        f"trained on: {len(training)} pairs of specimens {', '.join(specimens_of(training))}",
         f"held out: {f'{len(held)} pairs of specimens ' + ', '.join(specimens_of(held)) if held else 'none'}",
         f"network: {recipe.net}, {weights / 1e6:.2f} million weights, method {recipe.method}",
         f"steps: {recipe.steps} of {recipe.batch} patches of {recipe.patch_px} px",

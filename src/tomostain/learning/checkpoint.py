@@ -65,7 +65,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(folder: Path, *, rank: int = 0) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """The newest whole checkpoint: what was given to ``save_checkpoint`` as (about, shared, own).
+    """The newest whole checkpoint: the arguments of ``save_checkpoint`` as (about, shared, own).
 
     Raises
     ------

@@ -11,9 +11,9 @@ from types import FrameType
 
 @contextmanager
 def first_interrupt_waits(active: bool = True) -> Iterator[Callable[[], bool]]:
-    """Hand out a function that says whether Ctrl-C was pressed; a second press interrupts at once.
+    """Yield a function that returns whether Ctrl-C was pressed; a second press interrupts at once.
 
-    Outside the main thread, and where somebody else handles Ctrl-C, nothing is changed.
+    Outside the main thread, and where another handler of Ctrl-C is set, nothing is changed.
     """
     usual = signal.getsignal(signal.SIGINT)
     pressed = threading.Event()

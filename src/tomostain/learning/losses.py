@@ -23,11 +23,11 @@ Net = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Translation:
-    """One batch on its way there and back. What a loss asks for is computed on first use, and only then.
+    """One batch on its way there and back. Each part is computed on first use.
 
     ``here`` gives the CT that is stained, ``there`` the stain that CT is generated from: the same patches where pairs
     are used, different ones where they are not. ``stain_generator`` goes CT -> stain, ``ct_generator`` stain -> central
-    CT plane; the discriminators give one verdict per image patch, the stain's also given the CT where ``conditional``.
+    CT plane; the discriminators give one verdict per image patch, the stain's also gets the CT where ``conditional``.
     """
 
     here: Patch
@@ -50,7 +50,7 @@ class Translation:
 
     @property
     def weight(self) -> Tensor:
-        """What is believed of the pair, (b, 1, y, x) in [0, 1]."""
+        """Weight of the pair's pixels, (b, 1, y, x) in [0, 1]."""
         return self.there.weight
 
     @cached_property
@@ -204,10 +204,10 @@ def greyscale(t: Translation) -> Tensor:
 def structure(t: Translation) -> Tensor:
     """Greyscale consistency with the CT: 1 - squared correlation of its luminance with the CT in 9 x 9 windows.
 
-    It asks that edges lie where the CT has edges, which holds however badly the slide was registered. The correlation
+    It is small where edges of stain and CT agree, however badly the slide was registered. The correlation
     is squared, so its sign is free: metal is bright in CT and black in the stain, bone bright and pale. Windows count
     the more, the further the standard deviation of their CT exceeds 0.14 (of half the CT range): noise in flat tissue
-    asks for nothing.
+    has no influence.
     """
     weight = (t.here.weight > 0).float()
     grey, ct = luminance(t.fake_stain), t.here.central_ct

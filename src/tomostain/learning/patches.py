@@ -18,7 +18,7 @@ from tomostain.pairs.pair import Pair
 from tomostain.pairs.splits import specimens_of
 
 _COARSE_PX = 8
-"""Patch centres are looked for on a lattice this fine, then shifted at random by up to half of it."""
+"""Patch centres are searched on a lattice this fine, then shifted at random by up to half of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Patch:
     """One or a batch of patches, in unit values.
 
     ``ct`` is ([b,] planes, y, x), ``stain`` ([b,] 3, y, x), ``weight`` ([b,] 1, y, x) in [0, 1]. Where the weight is 0
-    the stain is 0 (mid grey): what must not be believed is not there.
+    the stain is 0 (mid grey), so that a pixel that must not be used has no influence.
     """
 
     ct: Tensor
@@ -130,7 +130,7 @@ class PatchDataset:
 
 
 def evenly(pairs: Sequence[Pair], *, ct_range: CTRange, patch_px: int, count: int) -> Patch:
-    """Up to ``count`` unvaried patches, one of each of the first pairs round the specimens, where most is believed."""
+    """Up to ``count`` unvaried patches of the highest weight, one of each of the first pairs round the specimens."""
     by_specimen = [[pair for pair in pairs if pair.specimen == name] for name in specimens_of(pairs)]
     rounds = range(max(len(group) for group in by_specimen))
     chosen = [group[turn] for turn in rounds for group in by_specimen if turn < len(group)][:count]
@@ -156,8 +156,8 @@ def _box(
     ct = pair.ct[:, at[0], at[1]]
     if not np.isfinite(ct).all():
         ct = np.where(np.isfinite(ct), ct, np.float32(np.median(pair.ct[:, pair.mask])))
-    believed = weight[at]
-    return ct, pair.stain[at] * (believed > 0)[..., None], believed * inside[0][:, None] * inside[1][None, :]
+    weights = weight[at]
+    return ct, pair.stain[at] * (weights > 0)[..., None], weights * inside[0][:, None] * inside[1][None, :]
 
 
 def _centres(weight: npt.NDArray[np.float32], patch_px: int, min_weight: float) -> npt.NDArray[np.int64]:

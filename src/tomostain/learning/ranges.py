@@ -19,7 +19,7 @@ class CTRange:
 
     ``low`` becomes -1 and ``high`` 1, linearly between. Nothing is clipped: beyond, unit values grow with the logarithm
     (1 + log u), so that titanium, ten times as bright as bone, stays apart without drowning bone in every loss.
-    ``seen_low`` and ``seen_high`` are the extremes met in training; beyond them a network guesses.
+    ``seen_low`` and ``seen_high`` are the extremes of training; colours outside them have not been tested.
     """
 
     low: float
@@ -53,7 +53,7 @@ class CTRange:
 
     @property
     def learnt(self) -> tuple[float, float]:
-        """Lowest and highest CT value met in training: what every warning calls the learnt range."""
+        """Lowest and highest CT value of training: the learnt range."""
         low = self.low if self.seen_low is None else self.seen_low
         high = self.high if self.seen_high is None else self.seen_high
         return low, high
@@ -92,7 +92,7 @@ class CTRange:
             if not flat.size:
                 continue
             if not np.isfinite(flat).all():
-                raise ValueError("the CT has NaN or infinite values; mask or mend them before training")
+                raise ValueError("the CT has NaN or infinite values; mask or replace them before training")
             extremes.append((float(flat.min()), float(flat.max())))
             even = np.linspace(0, flat.size - 1, min(flat.size, per_image)).astype(np.int64)
             samples.append(np.percentile(flat[even], percentiles))
@@ -111,7 +111,7 @@ def out_of_range(shares: Mapping[str, float], learnt: Sequence[float], *, limit:
         return None
     listed = ", ".join(f"{name} {share:.1%}" for share, name in far)
     return (
-        f"CT values outside those met in training ({learnt[0]:g} to {learnt[1]:g}): {listed}. "
+        f"CT values outside those of training ({learnt[0]:g} to {learnt[1]:g}): {listed}. "
         "The colours there have not been tested"
     )
 

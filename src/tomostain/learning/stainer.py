@@ -121,7 +121,7 @@ class Stainer:
         return max(-(-side // self.stride_px), _SMALLEST_STRIDES) * self.stride_px
 
     def prepared(self, ct: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-        """What the net is given for CT values (..., planes, y, x): unit values, float32, of lengths the net can take.
+        """The net's input for CT values (..., planes, y, x): unit values, float32, of lengths the net can take.
 
         Rows and columns are repeated at the far ends up to the next multiple of ``stride_px``, and to four of them.
 
@@ -131,7 +131,7 @@ class Stainer:
             A CT value is not finite.
         """
         if not np.isfinite(ct).all():
-            raise ValueError("the CT has NaN or infinite values here; mask or mend them before staining")
+            raise ValueError("the CT has NaN or infinite values here; mask or replace them before staining")
         fill = [(0, self.taken_px(side) - side) for side in ct.shape[-2:]]
         values = np.pad(ct, [(0, 0)] * (ct.ndim - 2) + fill, mode="edge") if np.any(fill) else ct
         return self.ct_range.to_unit(values)
@@ -163,7 +163,7 @@ class Stainer:
         return RGBRange.from_unit(self.predict(ct))
 
     def out_of_range(self, ct: npt.NDArray[np.floating[Any]]) -> float:
-        """The share of CT values that no training pixel had; there the stainer guesses."""
+        """The share of CT values outside the range of training, whose colours have not been tested."""
         return self.ct_range.outside(ct)
 
     def check_values(self, new: GreyValues | None, name: str, *, any_values: bool = False) -> None:
@@ -206,7 +206,7 @@ class Stainer:
 
     @classmethod
     def load(cls, folder: Path, *, trust: bool = False) -> Stainer:
-        """Read what ``save`` wrote. ``trust`` allows a network that is not ours to be imported by its name.
+        """Read what ``save`` wrote. ``trust`` allows a network from outside tomostain to be imported by its name.
 
         Raises
         ------
@@ -217,7 +217,7 @@ class Stainer:
         about_path, weights_path = folder / "stainer.json", folder / "weights.safetensors"
         for path in (about_path, weights_path):
             if not path.is_file():
-                raise ValueError(f"{folder} is no stainer: {path.name} is missing; `tomostain train` writes one")
+                raise ValueError(f"{folder} is not a stainer: {path.name} is missing; `tomostain train` writes one")
         try:
             text = about_path.read_bytes()
             about = json.loads(text.decode("utf-8"))
