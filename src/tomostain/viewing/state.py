@@ -70,7 +70,7 @@ def viewer_state(study: Study, *, root: str = HERE) -> dict[str, Any]:
         "position": middle[::-1],
         "crossSectionScale": extent / _VIEW_PX,
         "projectionScale": 1.6 * max(grid.extent_um),
-        "projectionOrientation": [0.35, 0.15, 0.05, 0.92],
+        "projectionOrientation": [0.42, 0.2, -0.1, 0.88],
         "layers": _layers(study, root),
         "showAxisLines": False,
         "showDefaultAnnotations": False,

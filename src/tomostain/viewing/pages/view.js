@@ -25,7 +25,7 @@ function layoutOf() {
   const all = [...Object.keys(study.values), ...slides];
   if (view === "blend") return panel(all, plane);
   if (view === "four") return panel(all, "4panel");
-  const cut = { width: 1, height: 1, position: { link: "linked" }, orientation: { link: "linked" }, scale: { link: "linked" } };
+  const cut = { width: 520, height: 520, position: { link: "linked" }, orientation: { link: "linked" }, scale: { link: "linked" } };
   return panel(all, { type: "3d", crossSections: { plane: cut } });
 }
 
@@ -45,6 +45,7 @@ function show() {
   const stain = userLayer("stain"), blended = view === "blend" || view === "four";
   if (stain) {
     stain.volumeRenderingMode.restoreState(view === "space" ? "on" : "off");
+    stain.volumeRenderingGain.value = slide ? -4.5 : -1; // a volume that is almost clear lets the slide in it be seen
     stain.opacity.value = blended ? Number(byId("opacity").value) : 1;
   }
   for (const button of byId("views").querySelectorAll("button")) {
