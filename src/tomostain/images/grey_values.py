@@ -89,6 +89,10 @@ class GreyValues:
         points = np.concatenate([part.points for part in parts])
         return cls(tuple(float(value) for value in np.quantile(points, np.linspace(0.0, 1.0, _LEVELS))))
 
+    def mapped(self, slope: float, intercept: float) -> GreyValues:
+        """These grey values on another scale: ``slope`` (above 0) x value + ``intercept``."""
+        return GreyValues(tuple(slope * value + intercept for value in self.quantiles))
+
     @cached_property
     def points(self) -> Floats:
         """As many values as are compared, evenly spread over the quantiles, rising."""

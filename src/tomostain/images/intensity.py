@@ -107,12 +107,24 @@ def _edges(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.
     return np.linspace(first, last, BINS + 1)
 
 
-def _peaks(counts: npt.NDArray[Any], edges: npt.NDArray[np.float64], units: str | None) -> tuple[Peak, ...]:
-    sigma = max(0.7, len(counts) / 256)
+@dataclass(frozen=True)
+class Hill:
+    """A peak of a histogram: its bin, its share of all counts between the saddles, its height after smoothing."""
+
+    bin: int
+    share: float
+    height: float
+
+
+def peaks_of(counts: npt.NDArray[Any], *, sigma: float, prominence: float) -> list[Hill]:
+    """The peaks of counts (n,) that stand out after a Gaussian of ``sigma`` bins, from left to right.
+
+    They stand ``prominence`` decades above the saddle to a higher one, and ``LEAST_SHARE`` of all counts lie above it.
+    """
     # the zeros on either side let a peak stand at the very end of the range
     margin = round(5 * sigma) + 1
     smooth = ndimage.gaussian_filter1d(np.pad(counts.astype(np.float64), margin), sigma)
-    found, _ = signal.find_peaks(np.log10(1 + smooth), prominence=PROMINENCE)
+    found, _ = signal.find_peaks(np.log10(1 + smooth), prominence=prominence)
     kept = [int(at) for at in found]
     while True:
         saddles = [0, *(a + int(np.argmin(smooth[a:b])) for a, b in pairwise(kept)), len(smooth) - 1]
@@ -122,8 +134,16 @@ def _peaks(counts: npt.NDArray[Any], edges: npt.NDArray[np.float64], units: str 
             break
         del kept[int(np.argmin(above))]
     shares = [float(smooth[a:b].sum() / smooth.sum()) for a, b in pairwise(saddles)]
+    return [
+        Hill(min(max(at - margin, 0), len(counts) - 1), share, float(smooth[at]))
+        for at, share in zip(kept, shares, strict=True)
+    ]
+
+
+def _peaks(counts: npt.NDArray[Any], edges: npt.NDArray[np.float64], units: str | None) -> tuple[Peak, ...]:
+    hills = peaks_of(counts, sigma=max(0.7, len(counts) / 256), prominence=PROMINENCE)
     centres = (edges[:-1] + edges[1:]) / 2
-    values = [float(centres[min(max(at - margin, 0), len(counts) - 1)]) for at in kept]
+    values, shares = [float(centres[hill.bin]) for hill in hills], [hill.share for hill in hills]
     return tuple(Peak(*about) for about in zip(values, shares, _materials(values, shares, units), strict=True))
 
 

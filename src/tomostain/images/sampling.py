@@ -28,8 +28,13 @@ def sample_of(volume: Volume, *, voxels: int | None = None, planes: int = SAMPLE
 
     Of planes too large for the sample a band of rows across the middle is read, so that the air on both sides is in it.
     """
+    return np.concatenate([part.reshape(-1) for part in sampled_planes(volume, voxels=voxels, planes=planes)], axis=0)
+
+
+def sampled_planes(volume: Volume, *, voxels: int | None = None, planes: int = SAMPLE_PLANES) -> list[npt.NDArray[Any]]:
+    """The same as planes: at most ``planes`` arrays (y, x), each a band of rows across the middle."""
     depth, rows, columns = volume.shape[:3]
     chosen = even_planes(depth, planes)
     band = max(1, min(rows, (voxels or SAMPLE_VOXELS) // (len(chosen) * columns)))
     top = (rows - band) // 2
-    return np.concatenate([volume[z : z + 1, top : top + band, 0:columns].reshape(-1) for z in chosen], axis=0)
+    return [volume[z : z + 1, top : top + band, 0:columns][0] for z in chosen]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
-from tomostain.images.grey_values import GreyValues, check_values
+from tomostain.images.anchors import Anchors, GreyMap, fit_scale
+from tomostain.images.grey_values import GreyValues
 from tomostain.images.tiling import tiles
 from tomostain.io.units import PLAUSIBLE_VOXEL_UM, is_length
 from tomostain.learning.nets import GENERATORS, NetSpec, build_generator
@@ -54,6 +55,8 @@ class Stainer:
     """Of its description, which holds that of its weights, as they were loaded; empty for one that was not loaded."""
     grey_values: Mapping[str, GreyValues] = field(default_factory=dict)
     """Grey values of each specimen that it was trained on."""
+    anchors: Anchors | None = None
+    """The median of these specimens' grey values of soft tissue and bone; None where they were not found."""
 
     def __repr__(self) -> str:
         learnt = len(self.history.get("specimens") or [])
@@ -166,15 +169,24 @@ class Stainer:
         """The share of CT values outside the range of training, whose colours have not been tested."""
         return self.ct_range.outside(ct)
 
-    def check_values(self, new: GreyValues | None, name: str, *, any_values: bool = False) -> None:
-        """Refuse a CT of other grey values than the stainer was trained on, or warn of it, before it is stained.
+    def scale_of(
+        self,
+        new: GreyValues | None,
+        candidates: Sequence[Anchors],
+        name: str,
+        *,
+        anchors: Anchors | None = None,
+        any_values: bool = False,
+    ) -> GreyMap:
+        """The map of a CT's grey values onto those that it was trained on (``images.anchors.fit_scale``).
 
         Raises
         ------
         ValueError
-            They are certainly others, and ``any_values`` is false.
+            They are certainly others, cannot be mapped, and ``any_values`` is false.
         """
-        check_values(self.grey_values, new, name, any_values=any_values)
+        known = self.grey_values
+        return fit_scale(known, self.anchors, new, candidates, name, given=anchors, any_values=any_values)
 
     def save(self, folder: Path) -> Path:
         """Write ``weights.safetensors`` and, last, ``stainer.json`` into a folder; returns the folder."""
@@ -200,6 +212,7 @@ class Stainer:
             "weights": {"file": "weights.safetensors", "sha256": hashlib.sha256(weights).hexdigest()},
             "history": dict(self.history),
             "grey_values": {name: values.to_json() for name, values in self.grey_values.items()},
+            "anchors": self.anchors.to_json() if self.anchors else None,
         }
         write_text_atomically(folder / "stainer.json", json.dumps(text, indent=1) + "\n")
         return folder
@@ -240,6 +253,7 @@ class Stainer:
             grey_values = {
                 str(name): GreyValues.from_json(values) for name, values in dict(about.get("grey_values", {})).items()
             }
+            anchors = Anchors(*map(float, about["anchors"])) if about.get("anchors") else None
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{about_path} cannot be read as a stainer ({_plain(error)}); train again") from None
         raw = weights_path.read_bytes()
@@ -262,7 +276,7 @@ class Stainer:
             ) from None
         net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         digest = hashlib.sha256(text).hexdigest()
-        return cls(net, spec, ct_range, stain, um_per_px, planes, history, digest, grey_values)
+        return cls(net, spec, ct_range, stain, um_per_px, planes, history, digest, grey_values, anchors)
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str:

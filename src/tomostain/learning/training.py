@@ -36,6 +36,7 @@ from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
 from tomostain.learning.state import DISCRIMINATORS, GENERATORS, State
 from tomostain.pairs.pair import Pair, grey_values_by_specimen
+from tomostain.pairs.scale import median_anchors
 from tomostain.pairs.splits import specimens_of
 from tomostain.scoring.baselines import fit_baselines
 from tomostain.scoring.metrics import psnr, ssim
@@ -329,6 +330,7 @@ def _stainer(
         planes=len(pairs[0].ct),
         history=history,
         grey_values=grey_values_by_specimen(pairs),
+        anchors=median_anchors(pairs),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
+from tomostain.images.anchors import Anchors, anchors_of, find_anchors
 from tomostain.images.checking import check_ct
 from tomostain.images.geometry import Grid, Placement
 from tomostain.images.image import warn_if_grey
@@ -30,8 +32,9 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe, *, truth: Tru
     if recipe.aligned:
         return _aligned(volume, slide, name, recipe)
     assert recipe.placement is not None  # `missing` has looked
+    ct = check_ct(read_volume(volume, **vars(recipe.reading)))
     made = make_pair(
-        check_ct(read_volume(volume, **vars(recipe.reading))),
+        ct,
         read_slide(slide, pixel_um=recipe.slide_um),
         Placement.load(recipe.placement),
         specimen=recipe.specimen,
@@ -41,6 +44,7 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe, *, truth: Tru
         stain_name=recipe.stain,
     )
     warn_if_grey(slide.name, made.stain[made.mask])
+    made = dataclasses.replace(made, anchors=_given(recipe) or anchors_of(ct))
     return made if truth is None else with_truth(made, truth)
 
 
@@ -57,6 +61,10 @@ def missing(recipe: PairRecipe) -> list[str]:
             "are aligned (--aligned)"
         )
     return faults
+
+
+def _given(recipe: PairRecipe) -> tuple[Anchors, ...]:
+    return (Anchors(*recipe.anchors),) if recipe.anchors else ()
 
 
 def _aligned(ct_file: Path, stain_file: Path, name: str, recipe: PairRecipe) -> Pair:
@@ -85,4 +93,5 @@ def _aligned(ct_file: Path, stain_file: Path, name: str, recipe: PairRecipe) -> 
         specimen=recipe.specimen,
         name=name,
         stain_name=recipe.stain,
+        anchors=_given(recipe) or find_anchors([ct]),
     )

@@ -16,6 +16,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from tomostain import runs
+from tomostain.images.anchors import Anchors
 from tomostain.images.geometry import LARGE_PLANE_PX, Grid, Placement, Plane, by
 from tomostain.images.grey_values import GreyValues
 from tomostain.images.image import Slide, Volume
@@ -59,6 +60,8 @@ class Pair:
     inside: npt.NDArray[np.bool_] | None = None
     truth: npt.NDArray[np.uint8] | None = None
     tissues: npt.NDArray[np.uint8] | None = None
+    anchors: tuple[Anchors, ...] = ()
+    """What may be the grey values of soft tissue and bone in its CT volume, the likeliest first; empty: not found."""
 
     def __post_init__(self) -> None:
         if not self.specimen:
@@ -209,6 +212,7 @@ def save_pair(pair: Pair, path: Path) -> Path:
             "simulated": list(pair.simulated),
             "arrays": list(arrays),
             "grey_values": pair.grey_values.to_json() if pair.grey_values else None,
+            "anchors": [anchors.to_json() for anchors in pair.anchors],
             "every_chunk": True,
         }
     )
@@ -224,8 +228,8 @@ def grey_values_by_specimen(pairs: Iterable[Pair]) -> dict[str, GreyValues]:
     return {name: GreyValues.pooled(values) for name, values in sorted(parts.items())}
 
 
-def grey_values_in(paths: Iterable[Path]) -> dict[str, GreyValues]:
-    """The same of saved pairs, whose images are not read; pairs that do not say it are left out.
+def grey_values_in(paths: Iterable[Path]) -> tuple[dict[str, GreyValues], dict[str, tuple[Anchors, ...]]]:
+    """The same of saved pairs, and their anchors; images are not read, and pairs that do not say it are left out.
 
     Raises
     ------
@@ -233,12 +237,15 @@ def grey_values_in(paths: Iterable[Path]) -> dict[str, GreyValues]:
         What a pair says is damaged.
     """
     parts: dict[str, list[GreyValues]] = {}
+    anchors: dict[str, tuple[Anchors, ...]] = {}
     for path in paths:
         with reported(Path(path).name, "a pair"):
             about = attributes_of(path)
             if about.get("grey_values"):
                 parts.setdefault(str(about["specimen"]), []).append(GreyValues.from_json(about["grey_values"]))
-    return {name: GreyValues.pooled(values) for name, values in sorted(parts.items())}
+            if found := _anchors(about):
+                anchors.setdefault(str(about["specimen"]), found)
+    return {name: GreyValues.pooled(values) for name, values in sorted(parts.items())}, anchors
 
 
 def knows_truth(path: Path) -> bool:
@@ -293,7 +300,12 @@ def _load(path: Path) -> Pair:
         simulated=tuple(str(part) for part in about.get("simulated", ())),
         truth=arrays.get("truth"),
         tissues=arrays.get("tissues"),
+        anchors=_anchors(about),
     )
+
+
+def _anchors(about: Mapping[str, Any]) -> tuple[Anchors, ...]:
+    return tuple(Anchors(*map(float, values)) for values in about.get("anchors") or ())
 
 
 def pairs_in(folder: Path, *, even_unfinished: bool = False) -> list[Path]:

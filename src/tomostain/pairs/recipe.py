@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tomostain._settings import PIXEL_UM, Within, check_numbers
+from tomostain.images.anchors import Anchors
 from tomostain.io.names import checked_name
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 
@@ -34,6 +35,8 @@ class PairRecipe:
     """Name of the stain; one stainer learns one stain."""
     slide_um: Annotated[float | None, PIXEL_UM] = None
     """Pixel size in um, where the slide (or the aligned images) does not state it."""
+    anchors: Annotated[tuple[float, float] | None, Within(-1e30, 1e30)] = None
+    """Grey values of soft tissue and of bone in the CT, where they are not found or wrong (`tomostain inspect`)."""
     check: bool = False
     """Only check the table and report all of its faults; nothing is written."""
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED
@@ -44,6 +47,8 @@ class PairRecipe:
             raise ValueError(f"planes must be an odd number from 1 to {MOST_PLANES}, got {self.planes}")
         if self.aligned and self.planes > 1:
             raise ValueError("two aligned images are one CT plane; leave planes out")
+        if self.anchors:
+            Anchors(*self.anchors)
         if self.specimen:
             checked_name(self.specimen, "specimen")
         if not self.stain.strip() or not self.stain.isprintable() or len(self.stain) > 120:

@@ -83,6 +83,7 @@ _READ: Mapping[str, tuple[Callable[[str], Any], str]] = MappingProxyType(
         "aligned": (_flag, "yes or no"),
         "planes": (int, "an odd number"),
         "slide_um": (_number, "a number of um"),
+        "anchors": (_two_numbers, "two grey values, of soft tissue and of bone"),
         "spacing_um": (_numbers, "one number of um, or three for z y x"),
         "shape": (_voxels, "three numbers of voxels, z y x"),
         "dtype": (str, ""),

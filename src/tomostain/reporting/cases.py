@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tomostain.images.anchors import GreyMap
 from tomostain.images.geometry import Grid
 from tomostain.pairs.pair import Pair, load_pair
 from tomostain.reporting.drawing import plane_in_volume
@@ -26,7 +28,13 @@ Window = tuple[float, float]
 """CT values shown black and white."""
 
 
-def load_cases(names: Sequence[str], files: Sequence[Path], evaluation: Path, methods: Sequence[str]) -> list[Case]:
+def load_cases(
+    names: Sequence[str],
+    files: Sequence[Path],
+    evaluation: Path,
+    methods: Sequence[str],
+    grey_maps: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> list[Case]:
     """The named pairs with their predicted stains, in the order of the names.
 
     Raises
@@ -49,7 +57,7 @@ def load_cases(names: Sequence[str], files: Sequence[Path], evaluation: Path, me
         loaded[pair.name] = Case(
             pair.name,
             pair.specimen,
-            pair.central_ct,
+            GreyMap(**grey_maps.get(pair.specimen, {}))(pair.central_ct),
             pair.stain,
             predicted,
             {method: colour_difference(rgb, pair.stain) for method, rgb in predicted.items()},

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from tomostain.images.anchors import Anchors, anchors_of
 from tomostain.images.image import Volume
 from tomostain.images.intensity import Intensities, intensities, sparkline
 from tomostain.io.slides import read_slide
@@ -93,6 +94,8 @@ def _facts_of(path: Path, volume: Volume) -> dict[str, Any]:
     }
     if not volume.is_colour:
         facts["grey_values"] = _grey_facts(intensities(volume))
+        anchors = anchors_of(volume)
+        facts["grey_values"]["anchors"] = anchors[0].to_json() if anchors else None
     return facts
 
 
@@ -186,7 +189,10 @@ def _grey_lines(grey: dict[str, Any]) -> list[str]:
     for peak in grey["peaks"]:
         probably = f", probably {peak['material']}" if peak["material"] else ""
         lines.append(f"{'peak':18} {peak['value']:g} ({100 * peak['share']:.1f} %){probably}")
-    return lines
+    known = (
+        f"likely {Anchors(*grey['anchors'])}" if grey["anchors"] else "not found: no peaks of soft tissue and of bone"
+    )
+    return [*lines, f"{'anchors':18} {known}"]
 
 
 def _level(level: dict[str, Any]) -> str:

@@ -22,7 +22,15 @@ from tomostain.scoring.scores import PERFECT, STAINER, Score, specimen_means, su
 from tomostain.scoring.tissue_colours import TissueScore
 
 _NOT_IN_OLDER: Mapping[str, Any] = MappingProxyType(
-    {"simulated": [], "without_contrast": {}, "skill": {}, "delta_e": {}, "after_dye_fit": {}, "tissues": {}}
+    {
+        "simulated": [],
+        "without_contrast": {},
+        "skill": {},
+        "delta_e": {},
+        "after_dye_fit": {},
+        "tissues": {},
+        "grey_maps": {},
+    }
 )
 SUMMARY, SCORES, SPECIMENS, PREDICTIONS = "summary.json", "scores.csv", "specimens.csv", "predictions"
 
@@ -36,7 +44,8 @@ class Evaluation:
     """What ``summarise`` says of the scores, and: ``stain``; ``out_of_range`` (share of each pair's CT values outside
     ``learnt_range``); ``trained_on_too`` (scored specimens that were trained on; None: not recorded); ``left_out``
     (pairs of training specimens); ``simulated`` (pairs of the phantom); ``lpips_net``; ``tissues`` (by method and
-    tissue the fields of a ``TissueScore``, where all pairs know their tissues)."""
+    tissue the fields of a ``TissueScore``, where all pairs know their tissues); ``grey_maps`` (of specimens whose
+    CT was mapped onto the stainer's scale)."""
 
     @classmethod
     def of(
@@ -52,6 +61,7 @@ class Evaluation:
         left_out: Sequence[str] = (),
         lpips_net: str | None = None,
         tissues: Mapping[str, Mapping[str, TissueScore]] = MappingProxyType({}),
+        grey_maps: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
     ) -> Evaluation:
         """Summarise scores, with everything that limits what they show in the verdict."""
         summary = summarise(scores, without_contrast=without_contrast)
@@ -59,7 +69,7 @@ class Evaluation:
         summary["verdict"] += _caution(both) + _origin(len(simulated), summary["pairs"])
         summary |= {"trained_on_too": both, "out_of_range": dict(out_of_range), "left_out": list(left_out)}
         summary["learnt_range"] = list(learnt_range)
-        summary |= {"simulated": list(simulated), "stain": stain, "lpips_net": lpips_net}
+        summary |= {"simulated": list(simulated), "stain": stain, "lpips_net": lpips_net, "grey_maps": dict(grey_maps)}
         summary["tissues"] = {method: {name: vars(s) for name, s in of.items()} for method, of in tissues.items()}
         return cls(tuple(scores), _finite(summary))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from tomostain import runs
+from tomostain.images.anchors import GreyMap
 from tomostain.images.grid import scale_differs
 from tomostain.pairs.pair import Pair, knows_truth, load_pair
+from tomostain.pairs.scale import on_scale
 from tomostain.scoring.baselines import COLOUR_TABLE, Range
 from tomostain.scoring.colours import RGB, fit_dye, mean_difference
 from tomostain.scoring.contrast import flaw_of
@@ -106,10 +109,12 @@ def judge(
     use_confidence: bool = True,
     left_out: Sequence[str] = (),
     lpips_net: str | None = None,
+    grey_maps: Mapping[str, GreyMap] = MappingProxyType({}),
 ) -> Evaluation:
     """Stain each pair by each method, store the pictures in ``folder``, and score them with the pair's weights.
 
-    Where all pairs know their perfect section it is scored as a method too.
+    Where all pairs know their perfect section it is scored as a method too. ``grey_maps`` bring the CT of
+    specimens onto the stainer's scale.
 
     Raises
     ------
@@ -126,6 +131,7 @@ def judge(
     references = reference_colours(map(load_pair, files)) if known else {}
     for file in runs.progress(files, desc="evaluate", unit="pair"):
         pair = load_pair(file)
+        pair = on_scale(pair, grey_maps.get(pair.specimen, GreyMap()))
         out_of_range[pair.name] = stainer.ct_range.outside(pair.central_ct[pair.mask])
         if pair.simulated:
             simulated.append(pair.name)
@@ -151,6 +157,7 @@ def judge(
         simulated=simulated,
         left_out=left_out,
         lpips_net=lpips_net,
+        grey_maps={name: grey_map.to_json() for name, grey_map in grey_maps.items() if grey_map},
         tissues={name: pooled(counted) for name, counted in tallies.items()},
     )
 

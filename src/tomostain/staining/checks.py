@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tomostain import runs
+from tomostain.images.anchors import Anchors, GreyMap, find_anchors
 from tomostain.images.grey_values import GreyValues
 from tomostain.images.grid import scale_differs
 from tomostain.images.image import Volume
-from tomostain.images.sampling import sample_of
+from tomostain.images.sampling import sampled_planes
 from tomostain.learning.ranges import warn_out_of_range
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis
@@ -46,14 +49,24 @@ def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
     )
 
 
-def check_values(model: Stainer, ct: Volume, *, any_values: bool = False) -> None:
-    """Compare grey values with those of the training; warn where a share of them is outside.
+def scale_of(model: Stainer, ct: Volume, *, anchors: Anchors | None = None, any_values: bool = False) -> GreyMap:
+    """The map of a volume's grey values onto those of the training; warns where a share of them is outside.
+
+    Parameters
+    ----------
+    anchors
+        The volume's grey values of soft tissue and bone; None: those that are found, where they are needed.
+    any_values
+        Take the values as they are.
 
     Raises
     ------
     ValueError
-        They do not agree: other units, a window, inverted (``any_values``: a warning).
+        They do not agree, and cannot be mapped: one material only, inverted (``any_values``: a warning).
     """
-    values = sample_of(ct)
-    model.check_values(GreyValues.of(values), ct.name, any_values=any_values)
-    warn_out_of_range({ct.name: model.ct_range.outside(values)}, model.ct_range.learnt, limit=_WARN_FROM)
+    planes = sampled_planes(ct)
+    values = np.concatenate([plane.ravel() for plane in planes])
+    found = find_anchors(planes[::2], units=ct.about.get("units"))
+    grey_map = model.scale_of(GreyValues.of(values), found, ct.name, anchors=anchors, any_values=any_values)
+    warn_out_of_range({ct.name: model.ct_range.outside(grey_map(values))}, model.ct_range.learnt, limit=_WARN_FROM)
+    return grey_map

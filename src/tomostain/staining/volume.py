@@ -61,6 +61,8 @@ def stain_volume(
             stain_here(work, run, predictors)
         results = _results(settled, run, journal.head)
     about: dict[str, Any] = {"stainer_sha256": model.sha256, "ct": ct.name, "backend": settled.backend}
+    if "grey_map" in ct.about:
+        about["grey_map"] = ct.about["grey_map"]
     simulated = simulated_parts(model, ct)
     if simulated:
         about["simulated"] = results["simulated"] = simulated

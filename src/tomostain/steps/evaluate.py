@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,9 +14,11 @@ from cyclopts import Parameter
 from tomostain import runs
 from tomostain._imports import pick
 from tomostain._settings import SHARE, check_numbers
+from tomostain.images.anchors import GreyMap
 from tomostain.learning.ranges import warn_out_of_range
 from tomostain.learning.stainer import Stainer
 from tomostain.pairs.pair import grey_values_by_specimen, load_pair, pairs_in
+from tomostain.pairs.scale import anchors_by_specimen
 from tomostain.scoring.baselines import load_baselines
 from tomostain.scoring.judging import Metric, held_out_pairs, judge
 from tomostain.scoring.lpips import Lpips
@@ -92,8 +95,7 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
         metrics = {name: _metric(name, recipe) for name in recipe.metrics}
         allowed = recipe.allow_training_specimens
         files, left_out = held_out_pairs(pairs_in(pairs), model, allow_training_specimens=allowed)
-        for specimen, values in grey_values_by_specimen(map(load_pair, files)).items():
-            model.check_values(values, f"specimen {specimen}", any_values=recipe.any_values)
+        maps = _maps(model, files, any_values=recipe.any_values)
         evaluation = judge(
             files,
             model,
@@ -103,6 +105,7 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
             use_confidence=recipe.use_confidence,
             left_out=left_out,
             lpips_net=recipe.lpips_net,
+            grey_maps=maps,
         )
         evaluation.save(out)
         made.results |= {key: evaluation.summary[key] for key in ("verdict", "pairs", "specimens", "simulated")}
@@ -114,6 +117,16 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
         runs.say(evaluation.describe())
         runs.say_verbosely(evaluation.describe_colours())
     return out
+
+
+def _maps(model: Stainer, files: Sequence[Path], *, any_values: bool) -> dict[str, GreyMap]:
+    """The map of each specimen's grey values onto those that the stainer was trained on."""
+    pairs = list(map(load_pair, files))
+    anchors = anchors_by_specimen(pairs)
+    return {
+        specimen: model.scale_of(values, anchors.get(specimen, ()), f"specimen {specimen}", any_values=any_values)
+        for specimen, values in grey_values_by_specimen(pairs).items()
+    }
 
 
 def _metric(name: str, recipe: EvaluateRecipe) -> Metric:

@@ -12,6 +12,7 @@ from tomostain.io.names import checked_name
 from tomostain.pairs.making import make
 from tomostain.pairs.pair import SUFFIX, grey_values_in, pairs_in, save_pair
 from tomostain.pairs.recipe import PairRecipe
+from tomostain.pairs.scale import maps_onto_one
 from tomostain.pairs.table import Row, check_files, in_columns, rows_of_cohort, rows_of_table
 from tomostain.phantom.manifest import FILE
 
@@ -101,8 +102,14 @@ def _make_many(rows: Sequence[Row], out: Path) -> None:
 
 
 def _compare_grey_values(out: Path) -> None:
-    """Report the CT grey values of each specimen, and warn where one stainer cannot learn them together."""
-    specimens = grey_values_in(pairs_in(out, even_unfinished=True))
+    """Report the CT grey values of each specimen, and warn where one stainer cannot learn them together.
+
+    Nothing is mapped here: training maps what can be mapped.
+    """
+    specimens, anchors = grey_values_in(pairs_in(out, even_unfinished=True))
     for name, values in specimens.items():
-        runs.say(f"specimen {name}: CT grey values {values}")
-    check_together(specimens, any_values=True)
+        known = f", anchors {anchors[name][0]}" if name in anchors else ", anchors not found"
+        runs.say(f"specimen {name}: CT grey values {values}{known}")
+    maps = maps_onto_one(specimens, anchors)
+    mapped = {name: maps[name].of_values(values) if name in maps else values for name, values in specimens.items()}
+    check_together(mapped, any_values=True)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain._settings import SHARE, Within, check_numbers
+from tomostain.images.anchors import GreyMap
 from tomostain.images.image import Volume
 from tomostain.io.volumes import read_volume
 from tomostain.learning.stainer import Stainer
@@ -102,7 +103,7 @@ def _report(
         records[_STAINING] = runs.read_record(stained)
     model, judged = Stainer.load(stainer, trust=recipe.trust), Evaluation.load(evaluation)
     names = ranked_pairs(judged, recipe.cases)
-    cases = load_cases(names, pairs_in(pairs), evaluation, list(judged.summary["methods"]))
+    cases = load_cases(names, pairs_in(pairs), evaluation, list(judged.summary["methods"]), judged.summary["grey_maps"])
     content = report_content(
         model,
         judged,
@@ -139,5 +140,5 @@ def _ct_of(record: Mapping[str, Any]) -> Volume | None:
         except (ValueError, OSError, TypeError):
             continue
         if not volume.is_colour:
-            return volume
+            return GreyMap(**(record.get("results", {}).get("grey_map") or {})).of(volume)
     return None

@@ -11,12 +11,13 @@ from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain._settings import VOXELS, Within, check_numbers
+from tomostain.images.anchors import Anchors
 from tomostain.images.checking import check_ct
 from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 from tomostain.learning.stainer import Stainer
 from tomostain.staining.blocks import Axis, choose_cut
-from tomostain.staining.checks import check_scale, check_values
+from tomostain.staining.checks import check_scale, scale_of
 from tomostain.staining.prepare import Options
 from tomostain.staining.run import journal_path
 from tomostain.staining.volume import stain_volume
@@ -31,6 +32,8 @@ class StainRecipe:
     """Part of a plane (rows, columns) in the network at once; default: what the memory allows. Changes no voxel."""
     any_values: bool = False
     """Stain a volume whose grey values are not those that the stainer was trained on; such colours are not tested."""
+    anchors: Annotated[tuple[float, float] | None, Within(-1e30, 1e30)] = None
+    """Grey values of soft tissue and of bone in this volume; default: found, and used where its units are others."""
     any_scale: bool = False
     """Stain a volume whose voxel size is not the one the stainer was trained on; such colours are not tested."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -57,6 +60,8 @@ class StainRecipe:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        if self.anchors:
+            Anchors(*self.anchors)
 
 
 def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = StainRecipe()) -> Path:
@@ -112,7 +117,10 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
     ct = check_ct(read_volume(volume, **vars(recipe.reading)))
     if not recipe.any_scale:
         check_scale(model, ct, recipe.axis)
-    check_values(model, ct, any_values=recipe.any_values)
+    anchors = Anchors(*recipe.anchors) if recipe.anchors else None
+    grey_map = scale_of(model, ct, anchors=anchors, any_values=recipe.any_values)
+    ct = grey_map.of(ct)
+    made.results["grey_map"] = grey_map.to_json() if grey_map else None
     if not model.tile_exact:
         warnings.warn(
             "this stainer is not tile-exact (its normalisation depends on the tile): expect seams", stacklevel=2

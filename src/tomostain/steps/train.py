@@ -16,6 +16,7 @@ from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.training import fit
 from tomostain.pairs.alike import check_alike
 from tomostain.pairs.pair import load_pair, pairs_in
+from tomostain.pairs.scale import on_one_scale
 from tomostain.pairs.splits import folds, hold_out
 from tomostain.scoring.baselines import fit_baselines, save_baselines
 
@@ -73,6 +74,7 @@ def train(pairs: Path, out: Path, *, recipe: TrainRecipe = TrainRecipe()) -> Pat
 def _train(pairs: Path, out: Path, recipe: TrainRecipe) -> dict[str, Any]:
     """Train and write the stainer; returns the results for its record."""
     loaded = [load_pair(file) for file in runs.progress(_files(pairs), desc="reading pairs", unit="pair")]
+    loaded = loaded if recipe.any_values else on_one_scale(loaded)
     check_alike(loaded, any_values=recipe.any_values)
     names = folds(loaded, recipe.folds)[recipe.fold] if recipe.fold is not None else recipe.hold_out
     training, held_out = hold_out(loaded, names)
