@@ -32,14 +32,12 @@ def maps_onto_one(specimens: Mapping[str, GreyValues], anchors: Mapping[str, Seq
     """
     main, *others = groups(specimens) if specimens else [[]]
     target = Anchors.median([anchors[name][0] for name in main if anchors.get(name)])
-    known = {name: specimens[name] for name in main}
+    known, together = {name: specimens[name] for name in main}, ", ".join(main)
     found = {}
     for name in (name for group in others for name in group):
         if grey_map := find_map(known, target, specimens[name], anchors.get(name, ())):
             found[name] = grey_map
-            runs.say(
-                f"specimen {name}: CT grey values are mapped onto those of {', '.join(main)} for training: {grey_map}"
-            )
+            runs.say(f"specimen {name}: CT grey values are mapped onto those of {together} for training: {grey_map}")
     return found
 
 
