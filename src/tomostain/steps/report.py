@@ -101,30 +101,34 @@ def _report(
     records = {"Training": runs.read_record(stainer), "Evaluation": runs.read_record(evaluation)}
     if stained is not None:
         records[_STAINING] = runs.read_record(stained)
-    model, judged = Stainer.load(stainer, trust=recipe.trust), Evaluation.load(evaluation)
+    model = Stainer.load(stainer, trust=recipe.trust)
+    judged, baselines = Evaluation.load(evaluation), load_baselines(stainer)
+    files = pairs_in(pairs)
+    volumes = None if stained is None else _volumes(stained, records[_STAINING])
     names = ranked_pairs(judged, recipe.cases)
-    cases = load_cases(names, pairs_in(pairs), evaluation, list(judged.summary["methods"]), judged.summary["grey_maps"])
+    cases = load_cases(names, files, evaluation, list(judged.summary["methods"]), judged.summary["grey_maps"])
     content = report_content(
         model,
         judged,
         cases,
-        load_baselines(stainer),
+        baselines,
         records,
         classes=recipe.classes,
         regions=recipe.regions,
         out_of_range=recipe.out_of_range,
         curves=stainer / "curves.csv",
-        volume=None if stained is None else _volume(stained, records[_STAINING], model),
+        volume=None if volumes is None else volume_content(*volumes, records[_STAINING], model),
     )
     runs.write_text_atomically(out, render(content))
     return {"verdict": judged.verdict, "simulated": judged.summary["simulated"]}
 
 
-def _volume(stained: Path, record: Mapping[str, Any], model: Stainer) -> dict[str, Any]:
+def _volumes(stained: Path, record: Mapping[str, Any]) -> tuple[Volume, Volume | None]:
+    """The stained volume and its CT."""
     volume = read_volume(stained)
     if not volume.is_colour:
         raise ValueError(f"{stained} holds no colours, so it is not a stained volume; `tomostain stain` writes one")
-    return volume_content(volume, _ct_of(record), record, model)
+    return volume, _ct_of(record)
 
 
 def _ct_of(record: Mapping[str, Any]) -> Volume | None:

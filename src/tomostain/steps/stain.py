@@ -113,7 +113,11 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
 
 def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) -> None:
     """Write the stained volume."""
-    model = Stainer.load(stainer, trust=recipe.trust)
+    model = Stainer.load(stainer, trust=recipe.trust).on(recipe.device)
+    if not model.tile_exact:
+        warnings.warn(
+            "this stainer is not tile-exact (its normalisation depends on the tile): expect seams", stacklevel=2
+        )
     ct = check_ct(read_volume(volume, **vars(recipe.reading)))
     if not recipe.any_scale:
         check_scale(model, ct, recipe.axis)
@@ -121,11 +125,6 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
     grey_map = scale_of(model, ct, anchors=anchors, any_values=recipe.any_values)
     ct = grey_map.of(ct)
     made.results["grey_map"] = grey_map.to_json() if grey_map else None
-    if not model.tile_exact:
-        warnings.warn(
-            "this stainer is not tile-exact (its normalisation depends on the tile): expect seams", stacklevel=2
-        )
-    model = model.on(recipe.device)
     depth, rows, columns = ct.shape
     cut = choose_cut((depth, rows, columns), roi=recipe.roi, axis=recipe.axis, every=recipe.every)
     options = Options(**{field.name: getattr(recipe, field.name) for field in fields(Options)})
