@@ -38,11 +38,11 @@ def test_a_small_volume_is_there_plane_by_plane_at_its_own_size():
 
 
 def test_a_large_volume_is_thinned_to_what_a_page_can_hold_and_stays_in_its_place():
-    shape = (130, 500, 400)
+    shape = (130, 400, 200)
     z, _, _ = smooth(shape)
     colours = np.repeat((z * 200 + 20).astype(np.uint8)[..., None], 3, axis=-1)
     made = strips(Volume(colours, Grid(shape, (5.0,) * 3), "s"), None, window=(0.0, 1.0))
-    assert made.shape == (43, 166, 133)
+    assert made.shape == (43, 133, 66)
     assert made.spacing_um == (15.0, 15.0, 15.0)
     assert made.origin_um == (5.0, 5.0, 5.0)
     assert made.ct is None
@@ -53,10 +53,8 @@ def test_a_large_volume_is_thinned_to_what_a_page_can_hold_and_stays_in_its_plac
 def test_noise_of_the_demos_size_stays_near_one_megabyte(rng):
     shape = (64, 192, 192)
     colours = rng.integers(90, 160, (*shape, 3), dtype=np.uint8)
-    ct = rng.normal(1.0, 0.1, shape).astype(np.float32)
-    grid = Grid(shape, (5.0,) * 3)
-    made = strips(Volume(colours, grid, "s"), Volume(ct, grid, "ct"), window=(0.0, 2.0))
-    assert len(made.stained) + len(made.ct or "") < 1_900_000
+    made = strips(Volume(colours, Grid(shape, (5.0,) * 3), "s"), None, window=(0.0, 2.0))
+    assert len(made.stained) < 1_500_000
     assert made.tile_px == (192, 192)
 
 

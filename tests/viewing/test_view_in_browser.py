@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tomostain.images.geometry import Grid
+from tomostain.io.ome_zarr import create_volume
+from tomostain.steps.view import ViewRecipe, view
 from tomostain.viewing.page import study_site
 from tomostain.viewing.sections import load_section
-from tomostain.viewing.server import serve
+from tomostain.viewing.server import Site, serve
 from tomostain.viewing.state import Study
 from tomostain.viewing.stores import open_store
 from viewing.known import GRID, colours_of
@@ -41,7 +44,7 @@ DRAWN = """async (planes) => {
   const frame = () => new Promise((next) => requestAnimationFrame(next)), end = performance.now() + 90000;
   for (const z of planes) {
     if (z !== null) { viewer.position.value[2] = z; viewer.position.changed.dispatch(); }
-    for (let i = 0; i < 4; i++) await frame();
+    for (let i = 0; i < 3; i++) await frame();
     while (!viewer.isReady()) {
       if (performance.now() > end) return false;
       await frame();
@@ -129,8 +132,8 @@ def test_stain_over_ct_is_blended_as_the_slider_says_and_values_are_read_under_t
         time.sleep(0.1)
     assert f"CT {float(f'{ct:.4g}'):g} 1/cm" in said
     assert colour in said
-    for view in ("four", "space", "side"):
-        page.click(f"[data-view={view}]")
+    for other in ("four", "space", "side"):
+        page.click(f"[data-view={other}]")
         wait_until_drawn(page)
     assert not page.faults
 
@@ -142,3 +145,31 @@ def test_no_chunk_is_read_twice_while_planes_are_scrolled_to_and_fro(opened):
     read = [(path, part) for _, path, status, part in running.log if "/c/" in path and status == 206]
     assert read
     assert len(set(read)) == len(read)
+
+
+def test_an_exported_folder_shows_the_same_from_a_web_server_with_a_coarser_map(study, make_page, specimen, tmp_path):
+    thirds = tmp_path / "error.ome.zarr"
+    grid = Grid((10, 20, 26), (15.0, 15.0, 15.0), tuple(o + 5.0 for o in GRID.origin_um))
+    about = {"slope": 0.5, "intercept": 1.0, "units": "dE"}
+    with create_volume(thirds, grid, attributes=about) as volume:
+        volume[0:10, 0:20, 0:26] = np.broadcast_to(np.arange(26, dtype=np.uint8) * 9, grid.shape)
+    recipe = ViewRecipe(map=(thirds,), export=tmp_path / "web", copy_data=True)
+    view(specimen / "stained.ome.zarr", recipe=recipe)
+    with serve(Site(folders={"web": tmp_path / "web"}, evaluates=True)) as running, make_page() as page:
+        page.goto(f"{running.address}web/v/specimen/index.html")
+        page.evaluate("() => { viewer.crossSectionScale.value = 1.5; }")
+        wait_until_drawn(page, [GRID.origin_um[0] + 15 * 5.0])
+        assert len(page.evaluate(PANELS)) == 3
+        point = (GRID.origin_um[2] + 50 * 5.0, GRID.origin_um[1] + 22 * 5.0)
+        assert np.abs(shown_at(page, 1, point, 1.5) - colours_of(GRID)[15, 22, 50]).max() <= TOLERANCE
+        place = tuple(round((p - o) / 15.0) for p, o in zip(point[::-1], grid.origin_um[1:], strict=True))
+        at = screen_point(page, 2, point, 1.5)
+        said, expected = "", f"error {float(f'{0.5 * 9 * place[1] + 1.0:.4g}'):g} dE"
+        end = time.monotonic() + 30
+        while expected not in said and time.monotonic() < end:
+            page.mouse.move(at[0] - 1, at[1])
+            page.mouse.move(*at)
+            time.sleep(0.1)
+            said = page.inner_text("#value")
+        assert expected in said
+        assert not page.faults

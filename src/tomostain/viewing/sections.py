@@ -102,7 +102,7 @@ def load_section(path: Path, ct: Store | None, stained: Store) -> Section:
     grid = (ct or stained).volume.grid
     if ct is not None and record.get("inputs"):
         _check_volume(path, record, ct)
-    if not meets(placement.plane(min(grid.spacing_um)), grid):
+    if not meets(placement, grid):
         raise ValueError(f"{path} lies outside this volume; it is a placement in another one")
     return section_of(path, finest_um=min(grid.spacing_um) / _FINER)
 
@@ -145,11 +145,11 @@ def _read_slide(path: Path, pixel_um: float | None, placement: Placement) -> Sli
         return read_slide(path, pixel_um=float(np.linalg.norm(placement.step_y_um)))
 
 
-def meets(plane: Plane, grid: Grid) -> bool:
-    """Whether some part of a plane lies in the box of a volume."""
+def meets(placement: Placement, grid: Grid) -> bool:
+    """Whether some part of a placed slide lies in the box of a volume."""
+    sides = [np.linspace(start, stop - 1, 129) for start, stop in placement.window]
+    points = placement.slide_to_volume_um(np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1))
     first = np.asarray(grid.origin_um) - np.asarray(grid.spacing_um) / 2
-    steps = [max(1, n // 256) for n in plane.shape]
-    points = plane.points_um()[:: steps[0], :: steps[1]]
     return bool(np.all((points >= first) & (points <= first + np.asarray(grid.extent_um)), axis=-1).any())
 
 
