@@ -47,9 +47,10 @@ def test_a_section_lies_where_its_placement_puts_the_slide(specimen, stores):
     placement = Placement.load(specimen / "slide.placement.json")
     matrix = np.asarray(section.matrix)
     spacing = section.plane.spacing_um
-    for row, column in ((3, 7), (40, 100)):
+    for row, column in ((3, 7), (40, 100), (100, 40)):
         there = matrix[1:] @ [0.0, 0.0, row * spacing, column * spacing, 1.0]
         row_px, column_px = placement.volume_um_to_slide_px(there)
+        assert (row_px, column_px) == pytest.approx((row * spacing / 2.5, column * spacing / 2.5), abs=1e-6)
         assert np.allclose(placement.slide_to_volume_um(np.array([row_px, column_px])), there, atol=1e-6)
         expected = (20, 180, 60) if row_px < 59 and column_px < 79 else (250, 220, 20)
         assert np.abs(section.rgb[row, column].astype(int) - expected).max() <= 1

@@ -46,7 +46,7 @@ class Outcome:
         if self.placement is None:
             sure = f" (probability of being right {self.done.score.probability:.0%})" if self.done else ""
             text = f"{self.title}: not registered, {self.fault}{sure}"
-            return f"{text}; {self.hint}; or use --around, --near or --landmarks"
+            return f"{text}; {self.hint}; or use --around, --near or --landmarks (`tomostain landmarks` sets them)"
         notes, expected = self.placement.notes, self.placement.expected_tre_um or 0.0
         mirrored = "mirrored" if notes["mirrored"] else "not mirrored"
         check = "; CHECK BY EYE before you use it" if notes["check"] else ""
