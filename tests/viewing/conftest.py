@@ -23,7 +23,10 @@ def browser():
         pytest.skip("NO CHROMIUM: apt-get install chromium, or set TOMOSTAIN_CHROMIUM")
     options = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox", "--disable-dev-shm-usage"]
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=found, args=options, timeout=120_000)
+        try:
+            chromium = driver.chromium.launch(executable_path=found, args=options, timeout=120_000)
+        except playwright.Error as error:
+            pytest.skip(f"CHROMIUM DOES NOT START: {str(error).splitlines()[0]}")
         yield chromium
         chromium.close()
 
