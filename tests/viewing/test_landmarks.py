@@ -110,6 +110,12 @@ def test_the_bent_overlay_meets_the_truth_where_the_flat_one_does_not(shown, own
     assert error[True] < 0.8 * error[False]
 
 
+def test_a_plane_too_large_to_be_shown_is_refused(shown, own):
+    plane = answer(shown, "cut", {"z_um": 50.0})["plane"] | {"shape": [20_000, 20_000]}
+    with pytest.raises(ValueError, match="20000 x 20000 px is too large"):
+        shown.site.actions["overlay"]({"points": pairs(own), "plane": plane})
+
+
 def test_what_is_saved_is_read_again_with_names_and_calibration(shown, own):
     listed = pairs(own)
     listed[1]["name"] = 'bone, "edge"'

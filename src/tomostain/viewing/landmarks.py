@@ -128,6 +128,8 @@ class LandmarkPage:
     def _overlay(self, asked: Mapping[str, Any]) -> Reply:
         """The slide on a plane of the CT, as the landmarks lay it, bent so that they meet if ``bend``."""
         plane = Plane.from_json(dict(asked.get("plane") or {}))
+        if max(plane.shape) > 2 * _MOST_CT_PX:
+            raise ValueError(f"a plane of {plane.shape[0]} x {plane.shape[1]} px is too large to be shown")
         placement = self._placement(_points(asked.get("points")), bend=bool(asked.get("bend", True)))
         rgb, covered = slide_on_plane(self.slide, placement, plane)
         return Reply.of_json({"picture": _uri(np.dstack([rgb, np.where(covered, 255, 0).astype(np.uint8)]))})
