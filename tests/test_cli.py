@@ -119,7 +119,7 @@ def test_overview_names_every_command_in_order_and_imports_none():
         (["stain", "nowhere", "b", "c"], 1, "nowhere"),
         (["pair", "a.csv", "b"], 1, "there is no table a.csv"),
         (["--recipe", "laptop"], 1, "--recipe belongs to a command"),
-        (["train", "a", "b", "--recipe", "laptpo"], 1, "there is no recipe laptpo; did you mean 'laptop'?"),
+        (["train", "a", "b", "--recipe", "ful"], 1, "there is no recipe ful; did you mean 'full'?"),
         (["train", "a", "b", "--recipe", "here/laptop.yaml"], 1, "there is no recipe here/laptop.yaml"),
     ],
 )
@@ -250,7 +250,7 @@ def test_a_recipe_in_another_encoding_with_a_mark_is_read(probing, tmp_path):
 
 def test_recipes_that_ship_are_found_by_name_and_known_to_their_step():
     files = [Path(str(file)) for file in (resources.files("tomostain") / "recipes").iterdir()]
-    assert {file.stem for file in files} >= {"train_laptop", "train_full", "demo_small"}
+    assert {file.stem for file in files} >= {"train_instance_baseline", "train_full", "demo_small"}
     for file in files:
         word, _, name = file.stem.partition("_")
         assert find_recipe(name, word) == file
@@ -259,8 +259,8 @@ def test_recipes_that_ship_are_found_by_name_and_known_to_their_step():
 
 def test_a_file_wins_over_a_recipe_that_ships(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("laptop").write_text("steps: 3")
-    assert find_recipe("laptop", "train") == Path("laptop")
+    Path("full").write_text("steps: 3")
+    assert find_recipe("full", "train") == Path("full")
 
 
 def test_a_reader_that_closes_the_pipe_ends_the_command_quietly():

@@ -15,6 +15,8 @@ EXACT = [
     NetSpec("unet", {"width": 4, "depth": 2}),
     NetSpec("unet", {"width": 4, "depth": 3, "norm": "batch"}),
     NetSpec("resnet", {"width": 4, "depth": 1, "tone": True}),
+    NetSpec("subpixel_unet", {"width": 4, "depth": 1}),
+    NetSpec("subpixel_unet", {"width": 4, "depth": 2, "norm": "batch"}),
 ]
 CLASSICAL = [
     NetSpec("resnet", {"width": 4, "depth": 1, "up": "transposed", "norm": "none"}),

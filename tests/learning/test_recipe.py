@@ -47,23 +47,35 @@ def test_the_instance_baseline_is_the_classical_cyclegan(shipped):
     assert isinstance(net.head[-1], nn.Tanh)
     assert set(recipe.chosen_method().losses()) == {"adversarial", "adversarial_ct", "cycle", "cycle_stain"}
     assert not recipe.chosen_method().paired
-    assert (recipe.ema, recipe.batch, recipe.lr, recipe.pool) == (0.0, 1, 2e-4, 50)
+    settled = recipe.filled()
+    assert (settled.ema, settled.batch, settled.lr, settled.pool, settled.clip) == (0.0, 1, 2e-4, 50, 0.0)
 
 
-@pytest.mark.parametrize("name", ["laptop", "full"])
-def test_the_other_recipes_are_the_paired_cyclegan(name, shipped):
-    recipe = shipped(name)
-    assert isinstance(build_generator(dataclasses.replace(recipe, width=4).generator_spec(), 1, 3), Toned)
-    assert recipe.steps == {"laptop": 10_000, "full": 100_000}[name]
+def test_the_full_recipe_is_the_paired_cyclegan_of_classical_size(shipped):
+    recipe = shipped("full")
+    net = build_generator(dataclasses.replace(recipe, width=4).generator_spec(), 1, 3)
+    assert isinstance(net, ResNet)
+    assert len(net.blocks) == 9
+    assert recipe.steps == 100_000
+    assert set(recipe.chosen_method().losses()) >= {"adversarial", "adversarial_ct", "paired", "greyscale", "cycle"}
 
 
-@pytest.mark.parametrize(("method", "toned"), [("pix2pix", False), ("cyclegan", False), ("paired_cyclegan", True)])
-def test_only_the_paired_cyclegan_begins_at_the_colour_table_unless_asked(method, toned):
-    assert TrainRecipe(method=method).generator_spec().args["tone"] is toned
-    assert TrainRecipe(method="pix2pix", tone=True).generator_spec().args["tone"] is True
-    assert TrainRecipe(method="paired_cyclegan", tone=False).generator_spec().args["tone"] is False
+def test_a_generator_begins_at_the_colour_table_only_where_asked_and_where_pairs_are_used():
+    assert TrainRecipe().generator_spec().args["tone"] is False
+    assert isinstance(build_generator(TrainRecipe(tone=True, width=4).generator_spec(), 1, 3), Toned)
     with pytest.raises(ValueError, match="tone needs the pairs, which cyclegan does not use"):
         TrainRecipe(method="cyclegan", tone=True).generator_spec()
+
+
+@pytest.mark.parametrize(
+    ("method", "net", "patch_px", "clip"),
+    [("supervised", "subpixel_unet", 128, 1.0), ("pix2pix", "resnet", 256, 0.0), ("cyclegan", "resnet", 256, 0.0)],
+)
+def test_what_is_left_out_is_what_the_method_is_usually_trained_with(method, net, patch_px, clip):
+    settled = TrainRecipe(method=method).filled()
+    assert (settled.net, settled.patch_px, settled.clip) == (net, patch_px, clip)
+    kept = TrainRecipe(method=method, patch_px=64, lr=0.5, clip=3.0, steps=7).filled()
+    assert (kept.patch_px, kept.lr, kept.clip, kept.steps) == (64, 0.5, 3.0, 7)
 
 
 def test_arguments_of_a_network_are_read_as_yaml_reads_them():

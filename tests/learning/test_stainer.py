@@ -21,7 +21,7 @@ SMALL = {"width": 8, "discriminator_width": 8, "discriminator_depth": 1, "patch_
 def trained(pairs, tmp_path_factory):
     """Stainers that were trained for a few steps: their weights are no longer the ones they were born with."""
     out = {}
-    for net, depth in (("resnet", 3), ("unet", 3)):
+    for net, depth in (("resnet", 3), ("unet", 3), ("subpixel_unet", 1)):
         recipe = TrainRecipe(net=net, depth=depth, steps=12, **SMALL)
         out[net] = fit(pairs, tmp_path_factory.mktemp(net), recipe)
     return out
@@ -36,7 +36,7 @@ def fresh(name="resnet", planes=1, **args):
     )
 
 
-@pytest.mark.parametrize("net", ["resnet", "unet"])
+@pytest.mark.parametrize("net", ["resnet", "unet", "subpixel_unet"])
 @pytest.mark.parametrize("shape", [(301, 270), (97, 515)])
 def test_tiled_equals_whole(trained, net, shape, rng):
     stainer = trained[net]

@@ -18,7 +18,15 @@ from tomostain.steps import train as step
 from tomostain.steps.train import train
 
 TINY = TrainRecipe(
-    width=4, depth=1, discriminator_width=4, discriminator_depth=1, patch_px=32, steps=4, log_every=2, workers=1
+    precision="32-true",
+    width=4,
+    depth=1,
+    discriminator_width=4,
+    discriminator_depth=1,
+    patch_px=32,
+    steps=4,
+    log_every=2,
+    workers=1,
 )
 
 
@@ -95,7 +103,7 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(folder, tmp_path, m
         train(folder, out, recipe=recipe)
     told = capsys.readouterr().err
     assert f"tomostain train {folder} {out} ... --resume" in told
-    for line in ("trained on: 4 pairs of specimens S0, S1, S2", "held out: none", "steps: 8 of 2 patches of 32 px"):
+    for line in ("trained on: 4 pairs of specimens S0, S1, S2", "held out: none", "steps: 8 of 4 patches of 32 px"):
         assert line in told
     monkeypatch.setattr(step, "fit", fit)
     with pytest.raises(ValueError, match="holds an unfinished training; continue it with --resume, end it with"):
@@ -193,7 +201,7 @@ def test_pairs_that_do_not_belong_together_are_refused_before_any_work(folder, t
         ({"method": "paired_cyclegann"}, "did you mean 'paired_cyclegan'"),
         ({"net": "resnt"}, "did you mean 'resnet'"),
         ({"weights": ("pared=3",)}, "did you mean 'paired'"),
-        ({"patch_px": 34}, "multiple of the network's stride 4"),
+        ({"patch_px": 34}, "multiple of the network's stride 8"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_any_work(folder, tmp_path, changes, message):

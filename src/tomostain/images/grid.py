@@ -21,13 +21,16 @@ SCALE_TOLERANCE = 0.05
 """Share by which pixel sizes may differ that one network learns from, or that it is used on."""
 
 
-def scale_differs(spacing_um: Iterable[float], um_per_px: float) -> bool:
-    """Whether an edge of a pixel or voxel is not the size that a network works at.
+def scale_differs(
+    spacing_um: Iterable[float], um_per_px: float, *, within_um: tuple[float, float] | None = None
+) -> bool:
+    """Whether an edge of a pixel or voxel is not the size that a network works at, or not ``within_um``.
 
-    >>> scale_differs((5.2, 4.8), 5.0), scale_differs((5.0, 5.3), 5.0)
-    (False, True)
+    >>> scale_differs((5.2, 4.8), 5.0), scale_differs((5.0, 5.3), 5.0), scale_differs((7.0,), 5.0, within_um=(3, 8))
+    (False, True, False)
     """
-    return any(abs(edge / um_per_px - 1.0) > SCALE_TOLERANCE for edge in spacing_um)
+    low, high = within_um or (um_per_px, um_per_px)
+    return any(edge < low * (1.0 - SCALE_TOLERANCE) or edge > high * (1.0 + SCALE_TOLERANCE) for edge in spacing_um)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from tomostain.learning.nets import build_generator
-from tomostain.learning.recipe import TrainRecipe
+from tomostain.learning.recipe import Settled, TrainRecipe
 from tomostain.pairs.pair import Pair
 from tomostain.pairs.splits import specimens_of
 
@@ -19,11 +19,12 @@ def check_network(recipe: TrainRecipe) -> None:
     recipe.augmentation()
     with torch.device("meta"):
         stride = int(build_generator(recipe.generator_spec(), 1, 3).stride_px)  # type: ignore[arg-type]
-    if recipe.patch_px % stride:
-        raise ValueError(f"patch_px must be a multiple of the network's stride {stride}, it is {recipe.patch_px}")
+    patch_px = recipe.filled().patch_px
+    if patch_px % stride:
+        raise ValueError(f"patch_px must be a multiple of the network's stride {stride}, it is {patch_px}")
 
 
-def introduce(training: Sequence[Pair], held: Sequence[Pair], recipe: TrainRecipe) -> None:
+def introduce(training: Sequence[Pair], held: Sequence[Pair], recipe: Settled) -> None:
     """Say what is trained, on what, before the first step."""
     device = recipe.device
     if device == "auto":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from tomostain.learning.patches import Patch
 from tomostain.learning.ranges import luminance
+from tomostain.scoring.lpips import Lpips
 
 Net = Callable[[Tensor], Tensor]
 
@@ -56,7 +57,7 @@ class Translation:
     @cached_property
     def fake_stain(self) -> Tensor:
         """CT -> stain, (b, 3, y, x)."""
-        return self.stain_generator(self.ct)
+        return self.stain_generator(self.ct).float()
 
     @cached_property
     def fake_ct(self) -> Tensor:
@@ -71,7 +72,7 @@ class Translation:
     @cached_property
     def cycled_stain(self) -> Tensor:
         """Stain -> CT -> stain, (b, 3, y, x); a slab's planes all get the one CT plane that there is."""
-        return self.stain_generator(self.fake_ct.expand(-1, self.ct.shape[1], -1, -1))
+        return self.stain_generator(self.fake_ct.expand(-1, self.ct.shape[1], -1, -1)).float()
 
     @cached_property
     def judged_stain(self) -> Tensor:
@@ -112,7 +113,7 @@ class Translation:
     def _back(self, stain: Tensor) -> Tensor:
         if self.ct_generator is None:
             raise ValueError("this loss needs a way back from stain to CT; use cyclegan or paired_cyclegan")
-        return self.ct_generator(stain)
+        return self.ct_generator(stain).float()
 
     def _with_ct(self, stain: Tensor, patch: Patch) -> Tensor:
         return torch.cat([patch.ct, stain], dim=1) if self.conditional else stain
@@ -233,6 +234,52 @@ def texture(t: Translation) -> Tensor:
     return total
 
 
+def ssim_loss(t: Translation) -> Tensor:
+    """1 - SSIM (Wang et al. 2004) of the virtual and the true stain in 7 x 7 windows, colour by colour, by weight."""
+    weight = (t.weight > 0).float()
+    fake, true = t.fake_stain + 1.0, t.stain + 1.0
+    fake_mean, true_mean = _local_mean(fake, weight, 7), _local_mean(true, weight, 7)
+    fake_variance = (_local_mean(fake.square(), weight, 7) - fake_mean.square()).clamp_min(0.0)
+    true_variance = (_local_mean(true.square(), weight, 7) - true_mean.square()).clamp_min(0.0)
+    covariance = _local_mean(fake * true, weight, 7) - fake_mean * true_mean
+    luminance_like = (2 * fake_mean * true_mean + 4e-4) / (fake_mean.square() + true_mean.square() + 4e-4)
+    structure_like = (2 * covariance + 3.6e-3) / (fake_variance + true_variance + 3.6e-3)
+    return weighted_mean(1.0 - luminance_like * structure_like, t.weight)
+
+
+def shift_tolerant(t: Translation) -> Tensor:
+    """Mean absolute difference over 7 x 7 pixels, each place at the best of nine shifts of the true stain.
+
+    The shifts are 0 or 2 px along each axis: a slide that lies a little beside its place costs little, and the virtual
+    stain need not be blurred for it (after the local registration of RegGAN, Kong et al. 2021, without a network).
+    """
+    weight = (t.weight > 0).float()
+    errors = []
+    for down in (-2, 0, 2):
+        for right in (-2, 0, 2):
+            true, there = (torch.roll(image, (down, right), (2, 3)) for image in (t.stain, weight))
+            apart = (t.fake_stain - true).abs().mean(dim=1, keepdim=True)
+            errors.append(_local_mean(apart, weight * there, 7))
+    return weighted_mean(torch.stack(errors).amin(dim=0), t.weight)
+
+
+def perceptual(t: Translation) -> Tensor:
+    """LPIPS of the virtual and the true stain with SqueezeNet (Zhang et al. 2018); scores use AlexNet instead.
+
+    Raises
+    ------
+    FileNotFoundError
+        The published weights are not on this machine; the message says how to get them.
+    """
+    distances: Tensor = _squeezenet(t.fake_stain.device)(t.fake_stain, t.stain, t.weight)
+    return distances.mean()
+
+
+@cache
+def _squeezenet(device: torch.device) -> Lpips:
+    return Lpips.load("squeeze").to(device)
+
+
 def _spreads(image: Tensor, weight: Tensor) -> list[Tensor]:
     """Standard deviations in 9 x 9 windows of the image's finest details and of the next coarser ones."""
     smooth = _local_mean(image, weight, 3)
@@ -242,8 +289,13 @@ def _spreads(image: Tensor, weight: Tensor) -> list[Tensor]:
 
 def _local_mean(image: Tensor, weight: Tensor, size: int) -> Tensor:
     """Weighted mean over size x size windows, (b, c, y, x)."""
-    total = functional.avg_pool2d(image * weight, size, 1, size // 2)
-    return total / functional.avg_pool2d(weight, size, 1, size // 2).clamp_min(1e-6)
+    return _window_mean(image * weight, size) / _window_mean(weight, size).clamp_min(1e-6)
+
+
+def _window_mean(image: Tensor, size: int) -> Tensor:
+    """Mean over windows, along the rows and then along the columns: 2 x size values instead of size squared."""
+    along_y = functional.avg_pool2d(image, (size, 1), 1, (size // 2, 0))
+    return functional.avg_pool2d(along_y, (1, size), 1, (0, size // 2))
 
 
 Loss = Callable[[Translation], Tensor]
@@ -262,6 +314,9 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "greyscale": greyscale,
         "structure": structure,
         "texture": texture,
+        "ssim": ssim_loss,
+        "shift_tolerant": shift_tolerant,
+        "perceptual": perceptual,
     }
 )
 

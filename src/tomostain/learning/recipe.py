@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -12,11 +12,14 @@ from tomostain._imports import pick
 from tomostain._settings import SEED, SHARE, Within, check_numbers
 from tomostain.learning.augment import NO_AUGMENT, USUAL, Augment
 from tomostain.learning.methods import METHODS, Method
-from tomostain.learning.nets import NetSpec, Norm, Up
+from tomostain.learning.nets import NetSpec, Norm, Up, net_defaults
 
+Precision = Literal["32-true", "bf16-mixed"]
 _PASSING = frozenset(
     {
         "resume",
+        "from_stainer",
+        "hours",
         "finish_now",
         "checkpoint_minutes",
         "checkpoint_every",
@@ -33,13 +36,15 @@ _PASSING = frozenset(
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TrainRecipe:
-    """How a stainer is trained.
+    """How a stainer is trained. What is left out (None) is planned from the pairs, the machine and ``hours``."""
 
-    The defaults are for serious use on a GPU (CycleGAN's own sizes); ``SMALL`` is for two CPU cores.
-    """
-
-    method: str = "paired_cyclegan"
-    """pix2pix, cyclegan or paired_cyclegan: which networks, which losses, and whether the pairs are used as pairs."""
+    from_stainer: Annotated[str | None, Parameter(name=("--from-stainer", "--from"))] = None
+    """Fine-tune this stainer instead of starting at random weights: a folder, or a stainer that is shipped by name."""
+    hours: Annotated[float | None, Within(0, 1e4, above=True)] = None
+    """Time that the training may take; default: 1 on a CPU, 12 on a GPU. ``steps`` overrides it."""
+    method: str = "supervised"
+    """supervised, pix2pix, cyclegan or paired_cyclegan: which networks and losses, and whether pairs are used as
+    pairs."""
     hold_out: tuple[str, ...] = ()
     """Specimens that are never trained on; they are scored during training and recorded with the stainer."""
     fold: Annotated[int | None, Within(0, 9999)] = None
@@ -47,18 +52,17 @@ class TrainRecipe:
     folds: Annotated[int, Within(2, 10_000)] = 4
     """Number of folds that the sorted specimens are dealt into, in turn, where ``fold`` is given."""
 
-    net: str = "resnet"
-    """Generator: resnet, unet, or package.module:Class of your own."""
-    width: Annotated[int, Within(1, 4096)] = 64
+    net: str | None = None
+    """Generator: subpixel_unet, resnet, unet, or package.module:Class of your own; default: the method's."""
+    width: Annotated[int | None, Within(1, 4096)] = None
     """Channels of the generator's first layer; cost grows with its square."""
-    depth: Annotated[int, Within(0, 256)] = 9
-    """Residual blocks of a resnet (each sees 8 px further) or levels of a unet."""
-    norm: Norm = "batch"
+    depth: Annotated[int | None, Within(0, 256)] = None
+    """Residual blocks of a resnet (each sees 8 px further) or of a subpixel_unet, levels of a unet."""
+    norm: Norm | None = None
     """Normalisation: pixel, batch and none leave tiles equal to the whole plane; instance, the classical, does not."""
-    tone: bool | None = None
-    """Begin at the colour table and learn what context changes of it; default: paired_cyclegan does, the classical
-    methods do not."""
-    up: Up = "resize"
+    tone: bool = False
+    """Begin at the colour table and learn what context changes of it."""
+    up: Up | None = None
     """Enlargement: resize (tile-exact, no checkerboard) or transposed (classical)."""
     net_args: tuple[str, ...] = ()
     """Further arguments of the generator, each name=value: skips=false; of your own class, all that it takes."""
@@ -71,18 +75,23 @@ class TrainRecipe:
     discriminator_args: tuple[str, ...] = ()
     """Further arguments of the discriminator, each name=value."""
 
+    dye: bool = True
+    """Train on slides that are all dyed as the mean slide is; each slide's dye strength and white balance are estimated
+    from pixels of equal CT value. Not for methods without pairs."""
     weights: tuple[str, ...] = ()
     """Changes to the method's loss weights, each name=number: paired=50 structure=0 my_module:my_loss=2."""
     cycle_every: Annotated[int, Within(1, 1e6)] = 1
     """Take the way back (stain -> CT, cycles, identity) only every so many steps, with that many times the weight."""
-    steps: Annotated[int, Within(1, 1e9)] = 100_000
+    steps: Annotated[int | None, Within(1, 1e9)] = None
     """Optimiser steps."""
-    batch: Annotated[int, Within(1, 4096)] = 2
+    batch: Annotated[int | None, Within(1, 4096)] = None
     """Patches per step and process."""
-    patch_px: Annotated[int, Within(16, 16384)] = 256
+    patch_px: Annotated[int | None, Within(16, 16384)] = None
     """Edge of a training patch, in pixels of the CT; a multiple of the network's stride."""
-    lr: Annotated[float, Within(0, 10, above=True)] = 2e-4
+    lr: Annotated[float | None, Within(0, 10, above=True)] = None
     """Adam's learning rate (its betas are 0.5 and 0.999, as in CycleGAN)."""
+    clip: Annotated[float | None, Within(0, 1e6)] = None
+    """Largest norm of the generators' gradients, which are scaled down to it; 0: no limit. Default: the method's."""
     decay_from: Annotated[float, SHARE] = 0.5
     """Share of the steps after which the learning rate falls linearly to 0."""
     ema: Annotated[float, SHARE] = 0.999
@@ -111,8 +120,8 @@ class TrainRecipe:
     """auto, cpu, cuda or mps."""
     devices: Annotated[int, Within(1, 1024)] = 1
     """Processes, one a device; each learns from its own patches and they average their gradients."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Arithmetic; bf16-mixed is about twice as fast where the device has it."""
+    precision: Precision | None = None
+    """Arithmetic; bf16-mixed is about twice as fast where the processor or GPU has it."""
     threads: Annotated[int | None, Within(1, 4096)] = None
     """CPU threads of the arithmetic (all cores if not given); a sum's last bits depend on it, so it is recorded."""
     workers: Annotated[int, Within(1, 256)] = 1
@@ -155,17 +164,37 @@ class TrainRecipe:
         method: Method = pick(self.method, METHODS)
         return method.reweighted(self.weights)
 
+    def filled(self) -> Settled:
+        """The recipe with all that was left out set to what its method and network are usually trained with.
+
+        What the machine and the pairs have to say on it: ``tomostain.learning.planning``.
+        """
+        method = self.chosen_method()
+        net = self.net or method.net
+        usual = _USUAL.get(net, _USUAL["resnet"])
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen = {
+            "net": net,
+            "steps": self.steps or 100_000,
+            "batch": self.batch or usual.batch,
+            "patch_px": self.patch_px or usual.patch_px,
+            "lr": self.lr or usual.lr * (_FINE_TUNING if self.from_stainer else 1.0),
+            "clip": method.clip if self.clip is None else self.clip,
+            "precision": self.precision or "32-true",
+        }
+        return Settled(**(own | chosen))
+
     def generator_spec(self) -> NetSpec:
         """The generator's name and arguments; a class of one's own gets ``net_args`` and no others."""
         more = _arguments("net_args", self.net_args)
-        if ":" in self.net:
-            return NetSpec(self.net, more)
-        method = self.chosen_method()
-        if self.tone and not method.paired:
+        net = self.net or self.chosen_method().net
+        if ":" in net:
+            return NetSpec(net, more)
+        if self.tone and not self.chosen_method().paired:
             raise ValueError(f"tone needs the pairs, which {self.method} does not use as pairs; leave it out")
-        toned = method.toned if self.tone is None else self.tone
         sizes = {"width": self.width, "depth": self.depth, "norm": self.norm, "up": self.up}
-        return NetSpec(self.net, {**sizes, "tone": toned, **more})
+        chosen = {name: value for name, value in sizes.items() if value is not None}
+        return NetSpec(net, {**net_defaults(net), **chosen, "tone": self.tone, **more})
 
     def discriminator_spec(self) -> NetSpec:
         """The discriminator's name and arguments."""
@@ -208,7 +237,37 @@ def _arguments(setting: str, words: tuple[str, ...]) -> dict[str, Any]:
     return arguments
 
 
+@dataclass(frozen=True)
+class Settled(TrainRecipe):
+    """A recipe that leaves nothing out: what a training is run with."""
+
+    net: str = "subpixel_unet"
+    steps: Annotated[int, Within(1, 1e9)] = 100_000
+    batch: Annotated[int, Within(1, 4096)] = 4
+    patch_px: Annotated[int, Within(16, 16384)] = 128
+    lr: Annotated[float, Within(0, 10, above=True)] = 1e-3
+    clip: Annotated[float, Within(0, 1e6)] = 1.0
+    precision: Precision = "32-true"
+
+
+_FINE_TUNING = 0.5
+"""Factor on the usual learning rate where the weights of a stainer are gone on from."""
+
+
+@dataclass(frozen=True)
+class _Usual:
+    """What a network is usually trained with."""
+
+    patch_px: int
+    batch: int
+    lr: float
+
+
+_USUAL = {"subpixel_unet": _Usual(128, 4, 1e-3), "resnet": _Usual(256, 2, 2e-4), "unet": _Usual(256, 2, 2e-4)}
+
 SMALL = TrainRecipe(
+    method="paired_cyclegan",
+    tone=True,
     patch_px=96,
     width=16,
     depth=4,

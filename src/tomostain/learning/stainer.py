@@ -31,6 +31,8 @@ from tomostain.pairs.recipe import MOST_PLANES
 from tomostain.runs import write_text_atomically
 
 FORMAT = "tomostain-stainer"
+ALL_SPECIMENS = "all specimens"
+_SHIPPED = Path(__file__).parents[1] / "stainers"
 _LARGEST_ARGUMENT = 4096
 """No width or depth in a stainer.json may be larger: a lying file must not exhaust the memory."""
 _SMALLEST_STRIDES = 4
@@ -57,10 +59,17 @@ class Stainer:
     """Grey values of each specimen that it was trained on."""
     anchors: Anchors | None = None
     """The median of these specimens' grey values of soft tissue and bone; None where they were not found."""
+    within_um: tuple[float, float] | None = None
+    """Smallest and largest pixel size it was trained at, where it was trained at several."""
 
     def __repr__(self) -> str:
         learnt = len(self.history.get("specimens") or [])
         return f"<Stainer {self.stain}: {self.spec.name}, {self.um_per_px:g} um, specimens trained on: {learnt}>"
+
+    @property
+    def scale(self) -> str:
+        """The pixel size it was trained at, in words."""
+        return f"{self.um_per_px:g} um" if self.within_um is None else "{:g} to {:g} um".format(*self.within_um)
 
     @property
     def simulated(self) -> str | None:
@@ -68,7 +77,7 @@ class Stainer:
         phantoms, trained_on = self.history.get("simulated") or [], self.history.get("specimens") or []
         if not phantoms:
             return None
-        return "all specimens" if len(phantoms) == len(trained_on) else f"specimens {', '.join(phantoms)}"
+        return ALL_SPECIMENS if len(phantoms) == len(trained_on) else f"specimens {', '.join(phantoms)}"
 
     @property
     def halo_px(self) -> int:
@@ -188,14 +197,17 @@ class Stainer:
         known = self.grey_values
         return fit_scale(known, self.anchors, new, candidates, name, given=anchors, any_values=any_values)
 
-    def save(self, folder: Path) -> Path:
-        """Write ``weights.safetensors`` and, last, ``stainer.json`` into a folder; returns the folder."""
+    def save(self, folder: Path, *, half: bool = False) -> Path:
+        """Write ``weights.safetensors`` and, last, ``stainer.json`` into a folder; returns the folder.
+
+        ``half`` stores the weights in half precision, half the size; they are read as float32.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.net.state_dict().items()}
         if fault := _not_finite(tensors):
             raise ValueError(f"{folder} is not written: {fault}; train again with a lower learning rate (lr)")
-        weights = tensors_to_bytes(tensors)
+        weights = tensors_to_bytes({name: t.half() for name, t in tensors.items()} if half else tensors)
         (folder / "weights.safetensors").write_bytes(weights)
         text = {
             "format": FORMAT,
@@ -203,6 +215,7 @@ class Stainer:
             "stain": self.stain,
             "um_per_px": self.um_per_px,
             "planes": self.planes,
+            "within_um": self.within_um,
             "net": {"name": self.spec.name, "args": dict(self.spec.args)},
             "halo_px": self.halo_px,
             "stride_px": self.stride_px,
@@ -226,11 +239,14 @@ class Stainer:
         ValueError
             A file is missing, truncated or altered, or the network would import code from elsewhere (pass trust=True).
         """
-        folder = Path(folder)
+        folder = stainer_folder(folder)
         about_path, weights_path = folder / "stainer.json", folder / "weights.safetensors"
         for path in (about_path, weights_path):
             if not path.is_file():
-                raise ValueError(f"{folder} is not a stainer: {path.name} is missing; `tomostain train` writes one")
+                raise ValueError(
+                    f"{folder} is not a stainer: {path.name} is missing; `tomostain train` writes one, "
+                    f"and these are shipped: {', '.join(shipped())}"
+                )
         try:
             text = about_path.read_bytes()
             about = json.loads(text.decode("utf-8"))
@@ -249,6 +265,9 @@ class Stainer:
                 raise ValueError(f"it says {planes} planes and {um_per_px:g} um per pixel, which cannot be")
             if not stain.isprintable() or len(stain) > 120:
                 raise ValueError(f"its stain is {stain[:40]!r}")
+            within_um = about.get("within_um") and tuple(float(edge) for edge in about["within_um"])
+            if within_um and not (len(within_um) == 2 and 0 < within_um[0] <= within_um[1] < float("inf")):
+                raise ValueError(f"its within_um is {within_um}")
             digest, history = str(about["weights"]["sha256"]), dict(about["history"])
             grey_values = {
                 str(name): GreyValues.from_json(values) for name, values in dict(about.get("grey_values", {})).items()
@@ -266,7 +285,7 @@ class Stainer:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{about_path} cannot be read as a stainer: {_plain(error)}") from None
         try:
-            tensors = tensors_from_bytes(raw)
+            tensors = {name: t.float() if t.dtype == torch.half else t for name, t in tensors_from_bytes(raw).items()}
             if fault := _not_finite(tensors):
                 raise ValueError(f"{weights_path} cannot be used: {fault}; train again")
             net.load_state_dict(tensors, strict=True, assign=True)
@@ -276,7 +295,19 @@ class Stainer:
             ) from None
         net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         digest = hashlib.sha256(text).hexdigest()
-        return cls(net, spec, ct_range, stain, um_per_px, planes, history, digest, grey_values, anchors)
+        seen = within_um or None
+        return cls(net, spec, ct_range, stain, um_per_px, planes, history, digest, grey_values, anchors, seen)
+
+
+def stainer_folder(stainer: Path | str) -> Path:
+    """The folder of a stainer: as it is, or that of a stainer that is shipped with the package under this name."""
+    folder = Path(stainer)
+    return _SHIPPED / folder if str(stainer) in shipped() and not folder.exists() else folder
+
+
+def shipped() -> list[str]:
+    """Names of the stainers that come with the package."""
+    return sorted(path.parent.name for path in _SHIPPED.glob("*/stainer.json"))
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str:

@@ -14,7 +14,8 @@ from tomostain.learning.checkpoint import optimiser_tensors, restore_optimiser
 from tomostain.learning.methods import Method
 from tomostain.learning.nets import build_discriminator, build_generator
 from tomostain.learning.nets.toned import Toned
-from tomostain.learning.recipe import TrainRecipe
+from tomostain.learning.recipe import Settled
+from tomostain.learning.start import take_over
 
 GENERATORS, DISCRIMINATORS = ("stain_generator", "ct_generator"), ("stain_discriminator", "ct_discriminator")
 _BETAS = (0.5, 0.999)
@@ -47,9 +48,18 @@ class State:
     discriminators; ``averaged`` is the stain generator's running mean, which becomes the stainer.
     """
 
-    def __init__(self, recipe: TrainRecipe, method: Method, planes: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Settled,
+        method: Method,
+        planes: int,
+        device: torch.device,
+        start: nn.Module | None = None,
+    ) -> None:
         spec, discriminator, weights = recipe.generator_spec(), recipe.discriminator_spec(), method.losses()
         self.nets: dict[str, nn.Module] = {"stain_generator": build_generator(spec, planes, 3)}
+        if start is not None:
+            take_over(self.nets["stain_generator"], start)
         if method.there_and_back:
             plain = {} if ":" in spec.name else {"bounded": False, "tone": False}
             self.nets["ct_generator"] = build_generator(spec, 3, 1, **plain)

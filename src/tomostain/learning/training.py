@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,21 +20,24 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from tomostain import runs
 from tomostain.learning.checkpoint import FOLDER, load_checkpoint, save_checkpoint
 from tomostain.learning.curves import FILE as CURVES
 from tomostain.learning.curves import Curves, Tally, in_short, save_samples
+from tomostain.learning.dye import Dye, dyes_of, normalised, to_json
+from tomostain.learning.feed import Feed
 from tomostain.learning.interrupts import first_interrupt_waits
-from tomostain.learning.losses import WAY_BACK, Translation, discriminator_loss
 from tomostain.learning.methods import Method
 from tomostain.learning.nets.toned import tone_knots
 from tomostain.learning.patches import Patch, PatchDataset, evenly
 from tomostain.learning.ranges import CTRange, RGBRange
-from tomostain.learning.recipe import TrainRecipe
+from tomostain.learning.recipe import Settled, TrainRecipe
 from tomostain.learning.stainer import Stainer
-from tomostain.learning.state import DISCRIMINATORS, GENERATORS, State
+from tomostain.learning.start import check_start, described, from_start
+from tomostain.learning.state import DISCRIMINATORS, State
+from tomostain.learning.step import learning_rate, take_step
 from tomostain.pairs.pair import Pair, grey_values_by_specimen
 from tomostain.pairs.scale import median_anchors
 from tomostain.pairs.splits import specimens_of
@@ -49,7 +52,13 @@ _WATCHED = 6
 
 
 def fit(
-    pairs: Sequence[Pair], out: Path, recipe: TrainRecipe, *, held: Sequence[Pair] = (), watch: Watch | None = None
+    pairs: Sequence[Pair],
+    out: Path,
+    recipe: TrainRecipe,
+    *,
+    held: Sequence[Pair] = (),
+    start: Stainer | None = None,
+    watch: Watch | None = None,
 ) -> Stainer:
     """Train on pairs; write weights, curves, samples and (while it runs) checkpoints into a folder.
 
@@ -63,6 +72,8 @@ def fit(
         All settings; ``hold_out`` and ``fold`` are the caller's to apply.
     held
         Pairs of other specimens, on which the stainer is scored now and then; nothing is chosen by these scores.
+    start
+        The stainer to be fine-tuned: its network, its CT range and its weights are where the training begins.
     watch
         Called with each line of the curves; what it raises stops the training as a kill would.
 
@@ -77,24 +88,35 @@ def fit(
         A setting or a network does not fit, a loss is no longer finite, or the checkpoint to be resumed from belongs
         to other pairs or settings.
     """
-    out, many = Path(out), recipe.devices > 1
+    if start is not None:
+        check_start(start, pairs[0], recipe)
+        recipe = from_start(recipe, start)
+    out, many, settled = Path(out), recipe.devices > 1, recipe.filled()
     out.mkdir(parents=True, exist_ok=True)
     fabric = Fabric(
         accelerator=recipe.device,
         devices=recipe.devices,
         strategy="ddp_spawn" if many else "auto",
-        precision=recipe.precision,
+        precision=settled.precision,
     )
     if many:
         # as one function: Fabric would look into the arguments and refuse frozen dataclasses
-        fabric.launch(partial(_fit, pairs=list(pairs), out=out, recipe=recipe, held=list(held), watch=watch))
+        fabric.launch(
+            partial(_fit, pairs=list(pairs), out=out, recipe=settled, held=list(held), start=start, watch=watch)
+        )
     else:
-        _fit(fabric, pairs, out, recipe, held, watch)
+        _fit(fabric, pairs, out, settled, held, start, watch)
     return Stainer.load(out, trust=True)
 
 
 def _fit(
-    fabric: Fabric, pairs: Sequence[Pair], out: Path, recipe: TrainRecipe, held: Sequence[Pair], watch: Watch | None
+    fabric: Fabric,
+    pairs: Sequence[Pair],
+    out: Path,
+    recipe: Settled,
+    held: Sequence[Pair],
+    start: Stainer | None,
+    watch: Watch | None,
 ) -> None:
     """What each process does; the first one writes."""
     rank, first = fabric.global_rank, fabric.is_global_zero
@@ -104,10 +126,13 @@ def _fit(
         first_interrupt_waits(fabric.world_size == 1) as interrupted,
     ):
         method, ct_range = recipe.chosen_method(), fitted_range(pairs, recipe)
-        state = State(recipe, method, len(pairs[0].ct), fabric.device)
+        dyes = dyes_of(pairs) if recipe.dye and method.paired else {}
+        state = State(recipe, method, len(pairs[0].ct), fabric.device, start.net if start else None)
         identity = {"recipe": json.loads(json.dumps(recipe.lasting())), "pairs": _digest(pairs)}
+        identity |= {"start": start.sha256 if start else ""}
+        raw, pairs = pairs, normalised(pairs, dyes) if dyes else pairs
         begin, tally = 0, Tally(_columns(state, method))
-        if recipe.generator_spec().args.get("tone"):
+        if recipe.generator_spec().args.get("tone") and start is None:
             state.set_tone(_tone(pairs, ct_range))
         if recipe.resume:
             about, shared, own = load_checkpoint(out / FOLDER, rank=rank)
@@ -116,7 +141,7 @@ def _fit(
             begin, tally = int(about["step"]), Tally(**about["tally"])
         watched = evenly(held or pairs, ct_range=ct_range, patch_px=recipe.patch_px, count=_WATCHED)
         curves = Curves(out / CURVES, _lines(tally, recipe, held), step=begin) if first else None
-        feed = _Feed(_patches(pairs, ct_range, recipe), helpers, recipe, method, fabric)
+        feed = Feed(_patches(pairs, ct_range, recipe), helpers, recipe, method, fabric)
         kept = lined = time.monotonic()
         end = begin if recipe.finish_now else recipe.steps
         bar = runs.progress_bar(total=end, initial=begin, desc="training", unit="step") if first else None
@@ -158,55 +183,11 @@ def _fit(
         if bar is not None:
             bar.close()
         if first:
-            _stainer(state, pairs, held, ct_range, recipe, steps=end).save(out)
+            _stainer(state, raw, held, ct_range, recipe, start, dyes, steps=end).save(out)
         fabric.barrier()
 
 
-def take_step(
-    fabric: Fabric, state: State, here: Patch, there: Patch, recipe: TrainRecipe, method: Method, step: int
-) -> dict[str, Tensor]:
-    """Train the generators with the discriminators fixed, then the discriminators; returns every loss by its name."""
-    rng = np.random.default_rng([recipe.seed, 3, step, fabric.global_rank])
-    for optimiser in state.optimisers.values():
-        optimiser.param_groups[0]["lr"] = learning_rate(recipe, step)
-    discriminators, generators = state.parameters(DISCRIMINATORS), state.parameters(GENERATORS)
-    t = Translation(here, there, **state.nets, conditional=method.conditional)
-    and_back = step % recipe.cycle_every == 0
-    losses = {
-        name: (weight * recipe.cycle_every if name in WAY_BACK else weight, loss)
-        for name, (weight, loss) in method.losses().items()
-        if and_back or name not in WAY_BACK
-    }
-    with _still(discriminators), fabric.autocast():
-        terms = {name: loss(t) for name, (_, loss) in losses.items()}
-        total = torch.stack([losses[name][0] * term for name, term in terms.items()]).sum()
-    _improve(fabric, state, "generators", total, generators)
-    state.average(step, recipe.ema)
-    shown = {}
-    with torch.no_grad():
-        if "stain_discriminator" in state.nets:
-            shown["stain_discriminator"] = (
-                t.shown_stain,
-                state.pools["stain_discriminator"].exchange(t.shown_fake_stain, rng),
-            )
-        if "ct_discriminator" in state.nets and and_back:
-            shown["ct_discriminator"] = t.shown_ct, state.pools["ct_discriminator"].exchange(t.shown_fake_ct, rng)
-    if not shown:
-        return terms
-    with fabric.autocast():
-        lessons = {n: discriminator_loss(state.nets[n](real), state.nets[n](fake)) for n, (real, fake) in shown.items()}
-        total = torch.stack(list(lessons.values())).sum()
-    _improve(fabric, state, "discriminators", total, discriminators)
-    return terms | lessons
-
-
-def learning_rate(recipe: TrainRecipe, step: int) -> float:
-    """Constant, then falling linearly to reach 0 after the last step."""
-    falling = recipe.steps * (1.0 - recipe.decay_from)
-    return recipe.lr * min(1.0, (recipe.steps - step) / falling) if falling else recipe.lr
-
-
-def fitted_range(pairs: Sequence[Pair], recipe: TrainRecipe) -> CTRange:
+def fitted_range(pairs: Sequence[Pair], recipe: Settled) -> CTRange:
     """The CT range that the recipe gives, or the one its percentiles find in the pairs' masked CT."""
     seen = CTRange.fit(
         (pair.ct[:, pair.mask] for pair in pairs), percentiles=recipe.ct_percentiles, units=recipe.ct_units
@@ -223,60 +204,16 @@ def _tone(pairs: Sequence[Pair], ct_range: CTRange) -> Tensor:
     return torch.from_numpy(RGBRange.to_unit(colours)).T.contiguous()
 
 
-class _Feed:
-    """Patches for each step, drawn some steps ahead: (the CT's, the stain's), the same where pairs are used."""
-
-    def __init__(
-        self, dataset: PatchDataset, helpers: ThreadPoolExecutor, recipe: TrainRecipe, method: Method, fabric: Fabric
-    ) -> None:
-        self.dataset, self.helpers, self.recipe, self.paired, self.fabric = (
-            dataset,
-            helpers,
-            recipe,
-            method.paired,
-            fabric,
-        )
-        self.ready: dict[int, Future[tuple[Patch, Patch]]] = {}
-
-    def __call__(self, step: int) -> tuple[Patch, Patch]:
-        for ahead in range(step, min(step + 1 + self.recipe.workers, self.recipe.steps)):
-            if ahead not in self.ready:
-                self.ready[ahead] = self.helpers.submit(self._draw, ahead)
-        here, there = self.ready.pop(step).result()
-        moved = here.to(self.fabric.device)
-        return moved, moved if there is here else there.to(self.fabric.device)
-
-    def _draw(self, step: int) -> tuple[Patch, Patch]:
-        size, rank, ranks = self.recipe.batch, self.fabric.global_rank, self.fabric.world_size
-        if self.paired:
-            patch = self.dataset.batch(step, size, rank=rank, ranks=ranks)
-            return patch, patch
-        here, there = (self.dataset.batch(2 * step + i, size, rank=rank, ranks=ranks) for i in range(2))
-        return here, there
-
-
-def _improve(fabric: Fabric, state: State, name: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-    """One optimiser step; the gradients of several processes are averaged."""
-    state.optimisers[name].zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    if fabric.world_size > 1:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = fabric.all_reduce(torch.cat([g.reshape(-1) for g in gradients]), reduce_op="mean")
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):  # type: ignore[union-attr]
-            gradient.copy_(mean.view(gradient.shape))
-    state.optimisers[name].step()
-
-
 def _columns(state: State, method: Method) -> list[str]:
     return [*method.losses(), *(name for name in DISCRIMINATORS if name in state.nets)]
 
 
-def _lines(tally: Tally, recipe: TrainRecipe, held: Sequence[Pair]) -> list[str]:
+def _lines(tally: Tally, recipe: Settled, held: Sequence[Pair]) -> list[str]:
     scores = ["val_ssim", "val_psnr"] if held and recipe.validate_every else []
     return [*tally.names, "lr", "s_per_step", *scores]
 
 
-def _patches(pairs: Sequence[Pair], ct_range: CTRange, recipe: TrainRecipe) -> PatchDataset:
+def _patches(pairs: Sequence[Pair], ct_range: CTRange, recipe: Settled) -> PatchDataset:
     augment = recipe.augmentation()
     return PatchDataset(
         pairs,
@@ -306,7 +243,15 @@ def _scores(state: State, patches: Patch, fabric: Fabric) -> dict[str, float]:
 
 
 def _stainer(
-    state: State, pairs: Sequence[Pair], held: Sequence[Pair], ct_range: CTRange, recipe: TrainRecipe, *, steps: int
+    state: State,
+    pairs: Sequence[Pair],
+    held: Sequence[Pair],
+    ct_range: CTRange,
+    recipe: Settled,
+    start: Stainer | None,
+    dyes: Mapping[str, Dye],
+    *,
+    steps: int,
 ) -> Stainer:
     history = {
         "method": recipe.method,
@@ -316,6 +261,8 @@ def _stainer(
         "simulated": specimens_of([pair for pair in pairs if pair.simulated]),
         "pairs": sorted(pair.name for pair in pairs),
         "pairs_sha256": _digest(pairs),
+        "dyes": to_json(dyes),
+        "from": described(start, recipe) if start else None,
         "steps": steps,
         "seed": recipe.seed,
         "threads": torch.get_num_threads(),
@@ -340,6 +287,8 @@ def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) ->
     changed = [f"{name} was {old.get(name)!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]]
     if changed:
         raise ValueError(f"{out} was begun with other settings: {'; '.join(changed)}. Resume with the same ones")
+    if before.get("start", "") != now["start"]:
+        raise ValueError(f"{out} was begun from another stainer; resume with the same --from")
     if before["pairs"] != now["pairs"]:
         raise ValueError(f"{out} was begun on other pairs than these; resume with the same ones, or train afresh")
 
@@ -365,19 +314,7 @@ def _number(*parts: int) -> int:
 
 
 @contextmanager
-def _still(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Networks that pass gradients on but take none."""
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _reproducible(recipe: TrainRecipe, device: torch.device) -> Iterator[None]:
+def _reproducible(recipe: Settled, device: torch.device) -> Iterator[None]:
     """Deterministic arithmetic from the recipe's seed; the process is left as it was."""
     memory: Any = torch.utils.deterministic
     threads, benchmark, fill = torch.get_num_threads(), torch.backends.cudnn.benchmark, memory.fill_uninitialized_memory

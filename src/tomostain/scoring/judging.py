@@ -51,6 +51,8 @@ class Judged(Protocol):
     @property
     def um_per_px(self) -> float: ...
     @property
+    def within_um(self) -> tuple[float, float] | None: ...
+    @property
     def planes(self) -> int: ...
     @property
     def history(self) -> Mapping[str, Any]: ...
@@ -167,7 +169,7 @@ def _check_fit(pair: Pair, stainer: Judged) -> None:
         raise ValueError(
             f"pair {pair.name} is stained with {pair.stain_name}, the stainer was trained for {stainer.stain}"
         )
-    if scale_differs(pair.grid.spacing_um, stainer.um_per_px):
+    if scale_differs(pair.grid.spacing_um, stainer.um_per_px, within_um=stainer.within_um):
         raise ValueError(
             f"pair {pair.name} has pixels of {pair.grid.spacing_um[0]:g} um, the stainer was trained at "
             f"{stainer.um_per_px:g} um; make the pair at that size"

@@ -29,18 +29,18 @@ def check_scale(model: Stainer, ct: Volume, axis: Axis) -> None:
     through = "zyx".index(axis)
     apart = ct.grid.spacing_um[through]
     in_plane = [edge for i, edge in enumerate(ct.grid.spacing_um) if i != through]
-    if scale_differs(in_plane, model.um_per_px):
+    if scale_differs(in_plane, model.um_per_px, within_um=model.within_um):
         raise ValueError(
             f"the planes of {ct.name} across {axis} have pixels of {in_plane[0]:g} x {in_plane[1]:g} um, "
-            f"the stainer was trained on {model.um_per_px:g} um; resample the volume, or pass "
+            f"the stainer was trained on {model.scale}; resample the volume, or pass "
             "--any-scale to accept colours that have not been tested"
         )
-    if not scale_differs([apart], model.um_per_px):
+    if not scale_differs([apart], in_plane[0] if model.within_um else model.um_per_px):
         return
     if model.planes > 1:
         raise ValueError(
             f"the planes of {ct.name} lie {apart:g} um apart along {axis}, and the stainer sees {model.planes} planes "
-            f"{model.um_per_px:g} um apart at once; resample the volume, or pass --any-scale to accept colours that "
+            f"as far apart as their pixels are wide; resample the volume, or pass --any-scale to accept colours that "
             "have not been tested"
         )
     runs.say(

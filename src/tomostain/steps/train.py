@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,18 @@ from typing import Any
 from tomostain import runs
 from tomostain.learning.before import check_network, introduce
 from tomostain.learning.checkpoint import FOLDER, checkpoints
-from tomostain.learning.recipe import TrainRecipe
+from tomostain.learning.planning import plan
+from tomostain.learning.recipe import Settled, TrainRecipe
+from tomostain.learning.stainer import Stainer
+from tomostain.learning.start import from_start
 from tomostain.learning.training import fit
 from tomostain.pairs.alike import check_alike
-from tomostain.pairs.pair import load_pair, pairs_in
+from tomostain.pairs.pair import Pair, load_pair, pairs_in
 from tomostain.pairs.scale import on_one_scale
 from tomostain.pairs.splits import folds, hold_out
 from tomostain.scoring.baselines import fit_baselines, save_baselines
+
+PLAN = "plan.json"
 
 __all__ = ["TrainRecipe", "train"]
 
@@ -79,10 +86,35 @@ def _train(pairs: Path, out: Path, recipe: TrainRecipe) -> dict[str, Any]:
     names = folds(loaded, recipe.folds)[recipe.fold] if recipe.fold is not None else recipe.hold_out
     training, held_out = hold_out(loaded, names)
     recipe = _claim(out, recipe)
-    introduce(training, held_out, recipe)
-    model = fit(training, out, recipe, held=held_out)
+    start = Stainer.load(Path(recipe.from_stainer)) if recipe.from_stainer else None
+    training = [_with_planes(pair, start) for pair in training]
+    settled = _settled(out, recipe if start is None else from_start(recipe, start), training)
+    introduce(training, held_out, settled)
+    model = fit(training, out, settled, held=[_with_planes(pair, start) for pair in held_out], start=start)
     save_baselines(fit_baselines(training, model.ct_range), out)
     return {"specimens": model.history["specimens"], "held_out": model.history["held_out"], "pairs": len(training)}
+
+
+def _settled(out: Path, recipe: TrainRecipe, pairs: Sequence[Pair]) -> Settled:
+    """The recipe with all that it leaves out planned; a training that is gone on with keeps its plan."""
+    file = out / PLAN
+    if recipe.resume and file.is_file():
+        planned = json.loads(file.read_text(encoding="utf-8"))["settled"]
+        return replace(recipe.filled(), **planned)
+    settled, choices = plan(recipe, pairs)
+    for choice in choices:
+        runs.say(f"plan: {choice}")
+    lasting = {name: getattr(settled, name) for name in ("patch_px", "batch", "precision", "steps")}
+    text = {"settled": lasting, "reasons": [str(choice) for choice in choices]}
+    runs.write_text_atomically(file, json.dumps(text, indent=1) + "\n")
+    return settled
+
+
+def _with_planes(pair: Pair, start: Stainer | None) -> Pair:
+    """The pair with no more CT planes than the stainer to start from takes."""
+    planes = len(pair.ct) if start is None else min(start.planes, len(pair.ct))
+    first = (len(pair.ct) - planes) // 2
+    return replace(pair, ct=pair.ct[first : first + planes])
 
 
 def _files(pairs: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -13,10 +14,11 @@ from tomostain._imports import pick
 from tomostain.learning.nets.layers import Generator, Norm, Up
 from tomostain.learning.nets.patchgan import PatchGAN
 from tomostain.learning.nets.resnet import ResNet
+from tomostain.learning.nets.subpixel_unet import SubpixelUNet
 from tomostain.learning.nets.toned import Toned
 from tomostain.learning.nets.unet import UNet
 
-GENERATORS: Mapping[str, Any] = MappingProxyType({"resnet": ResNet, "unet": UNet})
+GENERATORS: Mapping[str, Any] = MappingProxyType({"subpixel_unet": SubpixelUNet, "resnet": ResNet, "unet": UNet})
 """By name: Module(in_channels, out_channels, **args) that keeps the contract of ``Generator``."""
 
 DISCRIMINATORS: Mapping[str, Any] = MappingProxyType({"patchgan": PatchGAN})
@@ -31,6 +33,7 @@ __all__ = [
     "Up",
     "build_discriminator",
     "build_generator",
+    "net_defaults",
 ]
 
 
@@ -40,6 +43,14 @@ class NetSpec:
 
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def net_defaults(name: str) -> dict[str, Any]:
+    """The sizes that a generator of ours has where none are chosen: width, depth, norm, up; {} for unknown names."""
+    if name not in GENERATORS:
+        return {}
+    parameters = inspect.signature(GENERATORS[name]).parameters
+    return {key: parameters[key].default for key in ("width", "depth", "norm", "up")}
 
 
 def build_generator(

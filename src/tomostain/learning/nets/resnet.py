@@ -64,7 +64,7 @@ class ResNet(nn.Module):
         *,
         width: int = 64,
         depth: int = 9,
-        norm: Norm = "pixel",
+        norm: Norm = "batch",
         up: Up = "resize",
         skips: bool = True,
         bounded: bool = True,

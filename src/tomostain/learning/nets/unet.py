@@ -30,7 +30,7 @@ class UNet(nn.Module):
         *,
         width: int = 64,
         depth: int = 5,
-        norm: Norm = "pixel",
+        norm: Norm = "batch",
         up: Up = "resize",
         bounded: bool = True,
     ) -> None:
