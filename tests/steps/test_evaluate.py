@@ -58,6 +58,7 @@ class Fake:
     ct_range: CTRange = field(default_factory=lambda: CTRange(0.9, 1.1, "", 0.85, 1.15))
     stain: str = "toluidine blue"
     um_per_px: float = 5.0
+    within_um: tuple | None = None
     planes: int = 1
     history: dict[str, Any] = field(default_factory=lambda: {"specimens": ["S00"]})
     off: int = 10

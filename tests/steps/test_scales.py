@@ -100,7 +100,7 @@ def test_anchors_can_be_given_and_any_values_takes_the_scan_as_it_is(stainer, tm
     found = runs.read_record(out)["results"]["grey_map"]
     assert found["slope"] * 57 + found["intercept"] == pytest.approx(target.soft)
     assert found["slope"] * 141 + found["intercept"] == pytest.approx(target.bone)
-    with pytest.warns(UserWarning, match="grey values of ct.npy|outside those met in training"):
+    with pytest.warns(UserWarning, match="grey values of ct.npy|outside those of training"):
         plain = stain(
             stainer,
             tmp_path / "ct.npy",

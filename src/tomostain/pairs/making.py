@@ -15,7 +15,7 @@ from tomostain.io.planes import read_plane
 from tomostain.io.slides import read_mask, read_picture, read_slide
 from tomostain.io.volumes import read_volume
 from tomostain.pairs.pair import Pair, make_pair
-from tomostain.pairs.recipe import PairRecipe
+from tomostain.pairs.recipe import USUAL_PLANES, PairRecipe
 from tomostain.pairs.truth import TruthFiles, with_truth
 
 
@@ -39,7 +39,7 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe, *, truth: Tru
         Placement.load(recipe.placement),
         specimen=recipe.specimen,
         name=name,
-        planes=recipe.planes,
+        planes=recipe.planes or USUAL_PLANES,
         exclude=read_mask(recipe.exclude) if recipe.exclude else None,
         stain_name=recipe.stain,
     )

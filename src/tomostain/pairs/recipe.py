@@ -14,6 +14,8 @@ from tomostain.io.names import checked_name
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
 
 MOST_PLANES = 101
+USUAL_PLANES = 7
+"""Neighbouring planes show what lies below the noise of one: fat beside marrow, layer beside metal."""
 
 
 @Parameter(name="*")
@@ -27,8 +29,8 @@ class PairRecipe:
     """Where in the volume the slide was cut (*.placement.json)."""
     aligned: bool = False
     """VOLUME and SLIDE are two images that already lie pixel on pixel; no placement is needed."""
-    planes: Annotated[int, Within(1, MOST_PLANES)] = 1
-    """CT planes in the pair, a voxel apart, centred on the section; an odd number."""
+    planes: Annotated[int | None, Within(1, MOST_PLANES)] = None
+    """CT planes in the pair, a voxel apart, centred on the section; an odd number. Default: 7; 1 for aligned images."""
     exclude: Path | None = None
     """Mask picture of the slide: non-zero where the slide must not be used (markers, folds, dirt)."""
     stain: str = "toluidine blue"
@@ -43,9 +45,9 @@ class PairRecipe:
 
     def __post_init__(self) -> None:
         check_numbers(self)
-        if not 1 <= self.planes <= MOST_PLANES or self.planes % 2 == 0:
+        if self.planes is not None and self.planes % 2 == 0:
             raise ValueError(f"planes must be an odd number from 1 to {MOST_PLANES}, got {self.planes}")
-        if self.aligned and self.planes > 1:
+        if self.aligned and (self.planes or 1) > 1:
             raise ValueError("two aligned images are one CT plane; leave planes out")
         if self.anchors:
             Anchors(*self.anchors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from tomostain import runs
 from tomostain._settings import SEED, Within, check_numbers
-from tomostain.learning.recipe import SMALL
+from tomostain.learning.recipe import TrainRecipe
 from tomostain.scoring.lpips import find_weights
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import pair
@@ -20,6 +20,9 @@ from tomostain.steps.phantom import PhantomRecipe, phantom
 from tomostain.steps.report import ReportRecipe, report
 from tomostain.steps.stain import StainRecipe, stain
 from tomostain.steps.train import train
+
+STARTING_POINT = "phantom-toluidine-blue"
+"""The stainer that is fine-tuned; it was trained on other phantoms than any demo makes."""
 
 
 @Parameter(name="*")
@@ -37,8 +40,8 @@ class DemoRecipe:
     """Slides per specimen."""
     size: Annotated[tuple[int, int, int], Within(1, 2**16)] = (64, 192, 192)
     """Voxels z y x of a specimen, 5 um each."""
-    steps: Annotated[int, Within(1, 1e9)] = 1000
-    """Training steps."""
+    steps: Annotated[int, Within(1, 1e9)] = 300
+    """Steps of fine-tuning."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -89,8 +92,15 @@ def _demo(out: Path, page: Path, recipe: DemoRecipe) -> None:
     held_out = tuple(str(specimen["name"]) for specimen in specimens[-recipe.held_out :])
     if not runs.is_complete(pairs):
         pair(cohort, pairs)
-    learning = replace(
-        SMALL, hold_out=held_out, steps=recipe.steps, seed=recipe.seed, ct_units="1/cm", validate_every=250, resume=True
+    learning = TrainRecipe(
+        from_stainer=STARTING_POINT,
+        hold_out=held_out,
+        steps=recipe.steps,
+        precision="32-true",
+        seed=recipe.seed,
+        ct_units="1/cm",
+        validate_every=100,
+        resume=True,
     )
     if runs.is_complete(stainer) and not runs.was_made_by(stainer, learning):
         raise ValueError(f"{out} holds a demo of other settings; choose another name or remove it first")

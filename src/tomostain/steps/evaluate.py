@@ -16,7 +16,7 @@ from tomostain._imports import pick
 from tomostain._settings import SHARE, check_numbers
 from tomostain.images.anchors import GreyMap
 from tomostain.learning.ranges import warn_out_of_range
-from tomostain.learning.stainer import Stainer
+from tomostain.learning.stainer import Stainer, stainer_folder
 from tomostain.pairs.pair import grey_values_by_specimen, load_pair, pairs_in
 from tomostain.pairs.scale import anchors_by_specimen
 from tomostain.scoring.baselines import load_baselines
@@ -89,7 +89,7 @@ def evaluate(stainer: Path, pairs: Path, out: Path, *, recipe: EvaluateRecipe = 
     tomostain evaluate stainer/ pairs/ evaluation/
     tomostain evaluate stainer/ pairs/ evaluation/ --metrics ssim psnr
     """
-    stainer, pairs, out = Path(stainer), Path(pairs), Path(out)
+    stainer, pairs, out = stainer_folder(stainer), Path(pairs), Path(out)
     with runs.output(out, "evaluate", recipe=recipe, inputs=[stainer, pairs]) as made:
         model = Stainer.load(stainer, trust=recipe.trust)
         metrics = {name: _metric(name, recipe) for name in recipe.metrics}

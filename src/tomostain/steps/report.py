@@ -14,7 +14,7 @@ from tomostain._settings import SHARE, Within, check_numbers
 from tomostain.images.anchors import GreyMap
 from tomostain.images.image import Volume
 from tomostain.io.volumes import read_volume
-from tomostain.learning.stainer import Stainer
+from tomostain.learning.stainer import Stainer, stainer_folder
 from tomostain.pairs.pair import pairs_in
 from tomostain.reporting.cases import load_cases
 from tomostain.reporting.content import ranked_pairs, report_content, volume_content
@@ -85,7 +85,7 @@ def report(
     -------
     tomostain report report.html --stainer stainer/ --evaluation evaluation/ --pairs pairs/ --stained stained.ome.zarr
     """
-    out, stainer, evaluation, pairs = Path(out), Path(stainer), Path(evaluation), Path(pairs)
+    out, stainer, evaluation, pairs = Path(out), stainer_folder(stainer), Path(evaluation), Path(pairs)
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"a report is an .html file, not {out.name}")
     inputs = [stainer, evaluation, pairs, stained]

@@ -15,7 +15,7 @@ from tomostain.images.anchors import Anchors
 from tomostain.images.checking import check_ct
 from tomostain.io.volumes import read_volume
 from tomostain.io.volumes.options import AS_STATED, VolumeOptions
-from tomostain.learning.stainer import Stainer
+from tomostain.learning.stainer import ALL_SPECIMENS, Stainer, stainer_folder
 from tomostain.staining.blocks import Axis, choose_cut
 from tomostain.staining.checks import check_scale, scale_of
 from tomostain.staining.prepare import Options
@@ -70,7 +70,7 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     Parameters
     ----------
     stainer
-        Folder that `tomostain train` wrote.
+        Folder that `tomostain train` wrote, or phantom-toluidine-blue, which is shipped and was trained on phantoms.
     volume
         CT volume: OME-Zarr, TIFF, HDF5, NRRD, MHA, NIfTI, Scanco, raw, a folder of slices ... (docs/formats.md);
         FILE::/entry/data chooses inside it.
@@ -93,6 +93,7 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
     Example
     -------
     tomostain stain stainer/ ct.ome.zarr stained.ome.zarr
+    tomostain stain phantom-toluidine-blue ct/ look.ome.zarr --spacing-um 5
     tomostain stain stainer/ slices/ stained.ome.zarr --spacing-um 5 5 5
     tomostain stain stainer/ scan.raw stained.ome.zarr --shape 900 1024 1024 --dtype uint16 --spacing-um 5 5 5
     tomostain stain stainer/ ct.ome.zarr look.ome.zarr --roi 0:200,:,: --every 10
@@ -103,7 +104,7 @@ def stain(stainer: Path, volume: Path, out: Path, *, recipe: StainRecipe = Stain
         journal_path(out).unlink(missing_ok=True)
         runs.say(f"{out} is finished; there is nothing to resume")
         return out
-    stainer, volume = Path(stainer), Path(volume)
+    stainer, volume = stainer_folder(stainer), Path(volume)
     begun = journal_path(out).exists
     with runs.output(out, "stain", recipe=recipe, inputs=[stainer, volume], keep=begun) as made:
         _stain(stainer, volume, made, recipe)
@@ -119,6 +120,12 @@ def _stain(stainer: Path, volume: Path, made: runs.Output, recipe: StainRecipe) 
             "this stainer is not tile-exact (its normalisation depends on the tile): expect seams", stacklevel=2
         )
     ct = check_ct(read_volume(volume, **vars(recipe.reading)))
+    if model.simulated == ALL_SPECIMENS and not ct.simulated:
+        warnings.warn(
+            f"this stainer was trained on phantoms only: its colours on {ct.name} are a first look, not a result. "
+            "Fine-tune it on pairs of your own: tomostain train pairs/ mine/ --from phantom-toluidine-blue",
+            stacklevel=2,
+        )
     if not recipe.any_scale:
         check_scale(model, ct, recipe.axis)
     anchors = Anchors(*recipe.anchors) if recipe.anchors else None
