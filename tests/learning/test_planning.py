@@ -1,6 +1,7 @@
 """A plan keeps what is set, gives a reason for the rest, and ends about when it says."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from tomostain.learning.planning import plan
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.training import fit
 
-SIZES = {"width": 4, "depth": 1}
+SIZES = {"width": 4, "depth": 1, "weights": ("perceptual=0",)}
 
 
 def test_what_is_set_is_kept_and_nothing_is_timed(pairs, monkeypatch):
@@ -29,6 +30,20 @@ def test_steps_follow_from_hours_and_from_what_there_is_to_learn(pairs, monkeypa
     few, _ = plan(TrainRecipe(hours=1000.0, device="cpu", **SIZES), pairs)
     assert few.steps < 1000 * 3600
     assert settled.patch_px == 112  # no larger than the pairs
+
+
+def test_the_perceptual_loss_is_planned_only_where_its_weights_are(pairs, monkeypatch, tmp_path):
+    monkeypatch.setattr(planning, "find_weights", lambda net: tmp_path)
+    recipe = TrainRecipe(steps=7, precision="32-true", width=4, depth=1, weights=("ssim=0.5",))
+    assert plan(recipe, pairs)[0].weights == ("ssim=0.5", "perceptual=0.1")
+    assert plan(replace(recipe, weights=("perceptual=0",)), pairs)[0].weights == ("perceptual=0",)
+    assert plan(replace(recipe, method="pix2pix"), pairs)[0].weights == ("ssim=0.5",)
+
+    def missing(net):
+        raise FileNotFoundError(net)
+
+    monkeypatch.setattr(planning, "find_weights", missing)
+    assert plan(recipe, pairs)[0].weights == ("ssim=0.5",)
 
 
 def test_a_planned_training_ends_about_when_it_says(pairs, tmp_path):

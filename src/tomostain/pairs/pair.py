@@ -106,6 +106,11 @@ class Pair:
         """How the CT's values are distributed where the pair counts; None where they are all the same."""
         return GreyValues.of(self.central_ct[self.weight > 0])
 
+    def central_planes(self, planes: int) -> npt.NDArray[np.float32]:
+        """So many CT planes about the section, or all where there are fewer: (planes, y, x) float32."""
+        first = max(0, (len(self.ct) - planes) // 2)
+        return self.ct[first : first + planes]
+
     @property
     def central_ct(self) -> npt.NDArray[np.float32]:
         """The CT plane that the stain lies in: (y, x) float32."""

@@ -138,7 +138,7 @@ def judge(
         if pair.simulated:
             simulated.append(pair.name)
         methods: dict[str, Method] = {STAINER: stainer, **baselines}
-        pictures = {name: method(_planes(pair, stainer.planes)) for name, method in methods.items()}
+        pictures = {name: method(pair.central_planes(stainer.planes)) for name, method in methods.items()}
         pictures |= {PERFECT: pair.truth} if known and pair.truth is not None else {}
         for name, predicted in pictures.items():
             Image.fromarray(predicted).save(prediction_path(folder, pair.name, name))
@@ -179,11 +179,6 @@ def _check_fit(pair: Pair, stainer: Judged) -> None:
             f"pair {pair.name} has {len(pair.ct)} CT planes, the stainer needs {stainer.planes}; "
             f"make it with `tomostain pair --planes {stainer.planes}`"
         )
-
-
-def _planes(pair: Pair, planes: int) -> npt.NDArray[np.float32]:
-    first = (len(pair.ct) - planes) // 2
-    return pair.ct[first : first + planes]
 
 
 def _score(pair: Pair, method: str, predicted: RGB, metrics: Mapping[str, Metric], *, use_confidence: bool) -> Score:

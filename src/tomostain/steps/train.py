@@ -87,10 +87,13 @@ def _train(pairs: Path, out: Path, recipe: TrainRecipe) -> dict[str, Any]:
     training, held_out = hold_out(loaded, names)
     recipe = _claim(out, recipe)
     start = Stainer.load(Path(recipe.from_stainer)) if recipe.from_stainer else None
-    training = [_with_planes(pair, start) for pair in training]
+    if start is not None:
+        training, held_out = (
+            [replace(p, ct=p.central_planes(start.planes)) for p in part] for part in (training, held_out)
+        )
     settled = _settled(out, recipe if start is None else from_start(recipe, start), training)
     introduce(training, held_out, settled)
-    model = fit(training, out, settled, held=[_with_planes(pair, start) for pair in held_out], start=start)
+    model = fit(training, out, settled, held=held_out, start=start)
     save_baselines(fit_baselines(training, model.ct_range), out)
     return {"specimens": model.history["specimens"], "held_out": model.history["held_out"], "pairs": len(training)}
 
@@ -100,21 +103,14 @@ def _settled(out: Path, recipe: TrainRecipe, pairs: Sequence[Pair]) -> Settled:
     file = out / PLAN
     if recipe.resume and file.is_file():
         planned = json.loads(file.read_text(encoding="utf-8"))["settled"]
-        return replace(recipe.filled(), **planned)
+        return replace(recipe.filled(), **planned | {"weights": tuple(planned["weights"])})
     settled, choices = plan(recipe, pairs)
     for choice in choices:
         runs.say(f"plan: {choice}")
-    lasting = {name: getattr(settled, name) for name in ("patch_px", "batch", "precision", "steps")}
+    lasting = {name: getattr(settled, name) for name in ("patch_px", "batch", "precision", "steps", "weights")}
     text = {"settled": lasting, "reasons": [str(choice) for choice in choices]}
     runs.write_text_atomically(file, json.dumps(text, indent=1) + "\n")
     return settled
-
-
-def _with_planes(pair: Pair, start: Stainer | None) -> Pair:
-    """The pair with no more CT planes than the stainer to start from takes."""
-    planes = len(pair.ct) if start is None else min(start.planes, len(pair.ct))
-    first = (len(pair.ct) - planes) // 2
-    return replace(pair, ct=pair.ct[first : first + planes])
 
 
 def _files(pairs: Path) -> list[Path]:
