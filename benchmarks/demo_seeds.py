@@ -37,6 +37,9 @@ def main(out: Path, seeds: list[int]) -> int:
             print(row)
             means = " / ".join(f"{scores[name]['mean']:.3f}" for name in METRICS)
             figures.append(Figure(f"seed {seed}, SSIM / PSNR / LPIPS, {method}", means))
+        skill = " / ".join(f"{summary['skill'][name]:.2f}" for name in METRICS)
+        figures.append(Figure(f"seed {seed}, skill in SSIM / PSNR / LPIPS", skill, target="0.30 / 0.50 / 0.50"))
+        print(f"{seed:>4} skill {skill}")
         figures.append(Figure(f"seed {seed}, time", f"{minutes:.1f} min"))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(

@@ -221,7 +221,7 @@ def draw_batch(specimens: list[Specimen], seed: int, step: int, batch: int) -> P
 
 def save(folder: Path, net: torch.nn.Module, specimens: list[Specimen], steps: int) -> None:
     """The stainer, its weights in half precision."""
-    names = [f"P{number:03d}" for number in range(len(specimens))]
+    names = [f"phantom_{5000 + number}" for number in range(len(specimens))]
     grey = {n: GreyValues.of(s.ct.numpy()) for n, s in list(zip(names, specimens, strict=True))[::3]}
     history = {
         "method": "pretrained on phantoms",

@@ -24,6 +24,7 @@ from tomostain.pairs.pair import Pair, load_pair, save_pair
 from tomostain.phantom.tissues import Tissue
 from tomostain.scoring.baselines import fit_baselines, save_baselines
 from tomostain.scoring.evaluation import Evaluation
+from tomostain.scoring.judging import training_specimens
 from tomostain.steps import evaluate as step
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 
@@ -372,3 +373,9 @@ def test_json_prints_the_summary_and_nothing_else(lab: tuple[Path, Fake], capsys
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((home / "evaluation" / "summary.json").read_text())
     assert printed["methods"]["stainer"]["ssim"]["mean"] > 0.5
+
+
+def test_specimens_of_the_stainer_that_was_fine_tuned_count_as_trained_on():
+    history = {"specimens": ["S00"], "from": {"specimens": ["S01"]}}
+    assert training_specimens(Fake(history=history)) == ("S00", "S01")
+    assert training_specimens(Fake(history={"specimens": ["S00"], "from": None})) == ("S00",)

@@ -24,7 +24,6 @@ from tomostain.reporting.strips import strips
 from tomostain.reporting.tissues import named_tissues
 from tomostain.scoring.baselines import COLOUR_TABLE, Baseline
 from tomostain.scoring.evaluation import Evaluation
-from tomostain.scoring.judging import training_specimens
 from tomostain.scoring.metrics import HIGHER_IS_BETTER
 from tomostain.scoring.scores import PERFECT, STAINER
 
@@ -68,7 +67,7 @@ def report_content(
         found = named_tissues(found, model.stain)
     pictures = [case_pictures(case, window, top, lossless=lossless) for case in cases]
     facts = words.metric_facts(summary["metrics"], HIGHER_IS_BETTER)
-    trained_on = training_specimens(model)
+    trained_on = model.history.get("specimens")
     return {
         "version": __version__,
         "title": words.title(model.stain, summary),
@@ -157,7 +156,7 @@ def _training_facts(model: Stainer, record: Mapping[str, Any]) -> list[tuple[str
     units = f" {model.ct_range.units}" if model.ct_range.units else ""
     return [
         ("Trained on", _trained_on(model)),
-        ("Method", f"{recipe.get('method', 'not recorded')}, {recipe.get('steps', '?')} steps"),
+        ("Method", f"{recipe.get('method', 'not recorded')}, {model.history.get('steps', '?')} steps"),
         ("Network", f"{model.spec.name} ({args})" if args else model.spec.name),
         ("CT range", f"{model.ct_range.low:g} to {model.ct_range.high:g}{units} becomes -1 to 1, nothing is clipped"),
         ("Pixel", f"{model.um_per_px:g} µm, {model.planes} CT plane{'s' * (model.planes != 1)} at a time"),
@@ -167,11 +166,13 @@ def _training_facts(model: Stainer, record: Mapping[str, Any]) -> list[tuple[str
 
 
 def _trained_on(model: Stainer) -> str:
-    seen = training_specimens(model)
+    seen = model.history.get("specimens")
     if not seen:
         return "not recorded"
     pairs = model.history.get("pairs") or []
     words_of = f"{len(pairs)} sections of {', '.join(seen)}" if pairs else ", ".join(seen)
+    start = model.history.get("from")
+    words_of += f"; fine-tuned from {start['name']} ({len(start['specimens'])} specimens)" if start else ""
     return words_of + (f"; simulated (phantom): {model.simulated}" if model.simulated else "")
 
 

@@ -62,7 +62,8 @@ class Judged(Protocol):
 def training_specimens(stainer: Judged) -> tuple[str, ...] | None:
     """The specimens that a stainer was trained on; None where this is not recorded."""
     known = stainer.history.get("specimens")
-    return None if known is None else tuple(str(name) for name in known)
+    before = (stainer.history.get("from") or {}).get("specimens") or ()
+    return None if known is None else tuple(str(name) for name in (*known, *before))
 
 
 def held_out_pairs(
