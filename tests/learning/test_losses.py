@@ -6,9 +6,11 @@ from torch.nn import functional
 
 from tomostain.learning.losses import LOSSES, WAY_BACK, Translation, discriminator_loss, structure, weighted_mean
 from tomostain.learning.methods import METHODS
+from tomostain.learning.nets.varied import varied
 from tomostain.learning.patches import Patch
+from tomostain.scoring.lpips import find_weights
 
-PIXELWISE = sorted(set(LOSSES) - {"adversarial", "adversarial_ct"})
+PIXELWISE = sorted(set(LOSSES) - {"adversarial", "adversarial_hinge", "adversarial_ct", "perceptual"})
 
 
 def patch(seed=0, *, masked=True, size=32):
@@ -260,3 +262,60 @@ def test_a_stranger_s_loss_is_used_by_its_module(monkeypatch, tmp_path):
     painted = torch.from_numpy(np.full((2, 3, 8, 8), 0.5, np.float32))
     assert weight == 2.0
     assert loss(fixed(painted)(patch())).item() == 0.5
+
+
+def test_the_hinge_objective_asks_no_more_than_a_margin_of_one():
+    real, fake = torch.tensor([2.0, 1.0]), torch.tensor([-3.0, -1.0])
+    assert discriminator_loss(real, fake, hinge=True) == 0
+    assert discriminator_loss(real - 1.0, fake + 1.0, hinge=True) == pytest.approx(0.5 + 0.5)
+    nets = networks()
+    here = patch()
+    t = Translation(here, here, **nets)
+    torch.testing.assert_close(LOSSES["adversarial_hinge"](t), -nets["stain_discriminator"](t.shown_fake_stain).mean())
+
+
+def test_varied_images_keep_their_values_where_they_are_seen_and_pass_gradients():
+    torch.manual_seed(0)
+    image = torch.full((4, 3, 32, 32), 5.0, requires_grad=True)
+    seen = varied(image)
+    kept = seen != 0
+    assert 0.3 < kept.float().mean() < 0.8
+    assert (seen[kept] - 5.0).abs().max() <= 0.25
+    seen.sum().backward()
+    assert ((image.grad == 1).sum() == kept.sum()).item()
+    torch.manual_seed(0)
+    torch.testing.assert_close(varied(image), seen)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (2, -2), (0, 2)])
+def test_a_slide_that_lies_two_pixels_beside_its_place_costs_the_shift_tolerant_loss_nothing(shift):
+    torch.manual_seed(0)
+    true = torch.rand(1, 3, 40, 40)
+    moved = torch.roll(true, shift, (2, 3))
+    here = Patch(torch.zeros(1, 1, 40, 40), true, torch.ones(1, 1, 40, 40))
+    inside = Patch(here.ct, here.stain, torch.nn.functional.pad(torch.ones(1, 1, 24, 24), (8, 8, 8, 8)))
+    t = Translation(inside, inside, stain_generator=lambda _: moved)
+    assert LOSSES["shift_tolerant"](t) < 1e-6
+    assert LOSSES["paired"](t) == pytest.approx(0.0, abs=1e-6) if shift == (0, 0) else LOSSES["paired"](t) > 0.2
+
+
+def test_the_ssim_loss_is_none_for_equal_images_and_about_one_for_unrelated_ones():
+    torch.manual_seed(1)
+    one, other = torch.rand(1, 3, 64, 64) * 2 - 1, torch.rand(1, 3, 64, 64) * 2 - 1
+    here = Patch(torch.zeros(1, 1, 64, 64), one, torch.ones(1, 1, 64, 64))
+    same, apart = (Translation(here, here, stain_generator=lambda _, made=made: made) for made in (one, other))
+    assert LOSSES["ssim"](same) < 1e-5
+    assert 0.8 < LOSSES["ssim"](apart) < 1.1
+
+
+def test_the_perceptual_loss_is_lpips_of_what_counts():
+    try:
+        find_weights("squeeze")
+    except FileNotFoundError:
+        pytest.skip("THE WEIGHTS OF LPIPS ARE NOT HERE: set TOMOSTAIN_LPIPS")
+    here = patch(size=48)
+    assert LOSSES["perceptual"](fixed(here.stain)(here)) < 1e-6
+    noisy = here.stain + 0.3 * torch.randn(here.stain.shape, generator=torch.Generator().manual_seed(1))
+    beside = torch.where(here.weight > 0, here.stain, noisy)
+    assert LOSSES["perceptual"](fixed(noisy)(here)) > 0.01
+    assert LOSSES["perceptual"](fixed(beside)(here)) < 1e-6

@@ -267,3 +267,17 @@ def test_the_paired_cyclegan_beats_the_colour_table_where_colour_needs_context(m
         )
 
     assert score(stainer) > score(table) + 2.0
+
+
+def test_hinge_and_varied_discriminators_train(pairs, tmp_path):
+    recipe = replace(TINY, method="pix2pix", weights=("adversarial=0", "adversarial_hinge=1"), tone=False, steps=4)
+    seen = []
+    stainer = fit(
+        pairs[:2],
+        tmp_path,
+        replace(recipe, discriminator_augment=True, log_every=1),
+        watch=lambda step, values: seen.append(values),
+    )
+    assert stainer.history["losses"] == {"paired": 100.0, "adversarial_hinge": 1.0}
+    assert all(np.isfinite(values["stain_discriminator"]) for values in seen)
+    assert 0.5 < seen[0]["stain_discriminator"] < 4.0  # 2 for a discriminator that says 0

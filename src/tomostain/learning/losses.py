@@ -134,6 +134,11 @@ def adversarial(t: Translation) -> Tensor:
     return (t.judged_stain - 1.0).square().mean()
 
 
+def adversarial_hinge(t: Translation) -> Tensor:
+    """The same by the hinge objective (Lim & Ye 2017): the discriminator's mean verdict, to be raised."""
+    return -t.judged_stain.mean()
+
+
 def adversarial_ct(t: Translation) -> Tensor:
     """The same for CT generated from stain."""
     return (t.judged_ct - 1.0).square().mean()
@@ -303,6 +308,7 @@ Loss = Callable[[Translation], Tensor]
 LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "adversarial": adversarial,
+        "adversarial_hinge": adversarial_hinge,
         "adversarial_ct": adversarial_ct,
         "paired": paired,
         "squared": squared,
@@ -324,6 +330,8 @@ WAY_BACK = frozenset({"paired_ct", "adversarial_ct", "cycle", "cycle_stain", "id
 """Losses that need the stain -> CT generator or more passes; ``cycle_every`` can make them rarer."""
 
 
-def discriminator_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
+def discriminator_loss(on_real: Tensor, on_fake: Tensor, *, hinge: bool = False) -> Tensor:
     """How far a discriminator is from telling 1 for real and 0 for generated: half the sum of both mean squares."""
+    if hinge:
+        return functional.relu(1.0 - on_real).mean() + functional.relu(1.0 + on_fake).mean()
     return 0.5 * ((on_real - 1.0).square().mean() + on_fake.square().mean())

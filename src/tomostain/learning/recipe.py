@@ -74,6 +74,9 @@ class TrainRecipe:
     """Strided layers of the discriminator: 3 judges 70 px patches, 2 judges 34 px."""
     discriminator_args: tuple[str, ...] = ()
     """Further arguments of the discriminator, each name=value."""
+    discriminator_augment: bool = False
+    """Show the discriminators every image brighter or darker, shifted and with a hole (Zhao et al. 2020): of use where
+    pairs are few."""
 
     dye: bool = True
     """Train on slides that are all dyed as the mean slide is; each slide's dye strength and white balance are estimated

@@ -14,6 +14,7 @@ from tomostain.learning.checkpoint import optimiser_tensors, restore_optimiser
 from tomostain.learning.methods import Method
 from tomostain.learning.nets import build_discriminator, build_generator
 from tomostain.learning.nets.toned import Toned
+from tomostain.learning.nets.varied import Varied
 from tomostain.learning.recipe import Settled
 from tomostain.learning.start import take_over
 
@@ -63,10 +64,12 @@ class State:
         if method.there_and_back:
             plain = {} if ":" in spec.name else {"bounded": False, "tone": False}
             self.nets["ct_generator"] = build_generator(spec, 3, 1, **plain)
-        if "adversarial" in weights:
+        if {"adversarial", "adversarial_hinge"} & set(weights):
             self.nets["stain_discriminator"] = build_discriminator(discriminator, 3 + planes * method.conditional)
         if "adversarial_ct" in weights:
             self.nets["ct_discriminator"] = build_discriminator(discriminator, 1)
+        if recipe.discriminator_augment:
+            self.nets |= {name: Varied(self.nets[name]) for name in DISCRIMINATORS if name in self.nets}
         for net in self.nets.values():
             net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.nets["stain_generator"]).requires_grad_(False).eval()

@@ -48,8 +48,12 @@ def take_step(
             shown["ct_discriminator"] = t.shown_ct, state.pools["ct_discriminator"].exchange(t.shown_fake_ct, rng)
     if not shown:
         return terms
+    hinged = {"stain_discriminator"} if "adversarial_hinge" in losses else set()
     with fabric.autocast():
-        lessons = {n: discriminator_loss(state.nets[n](real), state.nets[n](fake)) for n, (real, fake) in shown.items()}
+        lessons = {
+            name: discriminator_loss(state.nets[name](real), state.nets[name](fake), hinge=name in hinged)
+            for name, (real, fake) in shown.items()
+        }
         total = torch.stack(list(lessons.values())).sum()
     _improve(fabric, state, "discriminators", total, discriminators)
     return terms | lessons
