@@ -29,14 +29,14 @@ def test_landmarks_are_saved_through_the_page_and_the_next_command_is_printed(sp
     points = tmp_path / "points.csv"
     words = ("landmarks", specimen / "ct.ome.zarr", specimen / "slide.tif", points)
     process, address = start(*words, SSH_CONNECTION="10.0.0.9 50000 10.0.0.1 22")
-    facts = json.loads(urllib.request.urlopen(f"{address}facts", timeout=60).read())
+    facts = json.loads(urllib.request.urlopen(f"{address}facts", timeout=240).read())
     assert facts["slide"]["shape"] == [120, 160]
     assert facts["slide"]["pixel_um"] == [2.5, 2.5]
     sent = [{"name": f"p{i}", "slide_px": [i * 9.0, i * i], "volume_um": [3.0, i, 2 * i]} for i in range(5)]
     request = urllib.request.Request(f"{address}save", data=json.dumps({"points": sent}).encode(), method="POST")
-    assert json.loads(urllib.request.urlopen(request, timeout=60).read())["saved"] == 5
+    assert json.loads(urllib.request.urlopen(request, timeout=240).read())["saved"] == 5
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 0
     assert out.strip() == str(points)
     assert re.search(r"ssh -N -L (\d+):127\.0\.0\.1:\1 \S+@10\.0\.0\.1", err)
