@@ -1,6 +1,6 @@
 """Make the stainer that is shipped: phantoms of many kinds, truth at every voxel, one network for slabs of CT planes.
 
-    python benchmarks/pretrain.py OUT --steps 6000
+    python benchmarks/pretrain.py OUT --steps 9000
 
 Every third specimen is scanned as the phantom's default; the others differ in voxel size (3 to 8 um), photon energy,
 dose, phase contrast, rings, blur, anatomy, weeks in vivo. A run that was broken off goes on from its last checkpoint.
@@ -244,7 +244,7 @@ def main() -> None:
     """Read the command line and train."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("out", type=Path)
-    words.add_argument("--steps", type=int, default=6_000)
+    words.add_argument("--steps", type=int, default=9_000)
     words.add_argument("--specimens", type=int, default=60)
     words.add_argument("--batch", type=int, default=4)
     words.add_argument("--lr", type=float, default=1.5e-3)
