@@ -40,7 +40,7 @@ class DemoRecipe:
     """Slides per specimen."""
     size: Annotated[tuple[int, int, int], Within(1, 2**16)] = (64, 192, 192)
     """Voxels z y x of a specimen, 5 um each."""
-    steps: Annotated[int, Within(1, 1e9)] = 300
+    steps: Annotated[int, Within(1, 1e9)] = 200
     """Steps of fine-tuning."""
 
     def __post_init__(self) -> None:
