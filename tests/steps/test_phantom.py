@@ -8,6 +8,9 @@ import json
 import pytest
 
 from tomostain import runs
+from tomostain._keywords import with_keywords
+from tomostain.phantom.deformation import CutRecipe
+from tomostain.phantom.tomography import TomographyRecipe
 from tomostain.steps import phantom as step
 from tomostain.steps.phantom import PhantomRecipe, phantom
 
@@ -62,10 +65,8 @@ def test_switched_off_deformation_is_off(tmp_path):
         slides=1,
         size=(32, 64, 48),
         without=("all",),
-        shrinkage=False,
-        elastic=False,
-        tilt_deg=0.0,
-        scaling="uint8",
+        cut=CutRecipe(shrinkage=(0.0, 0.0), elastic_um=(0.0, 0.0), tilt_deg=0.0),
+        tomography=TomographyRecipe(scaling="uint8"),
     )
     out = phantom(tmp_path / "cohort", recipe=recipe)
     placement = json.loads((out / "S00/slides/slide_0.placement.json").read_text())
@@ -91,5 +92,5 @@ def test_switched_off_deformation_is_off(tmp_path):
 )
 def test_bad_settings_are_refused_before_anything_is_written(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
-        phantom(tmp_path / "cohort", recipe=PhantomRecipe(**settings))
+        with_keywords(phantom)(tmp_path / "cohort", **settings)
     assert not (tmp_path / "cohort").exists()

@@ -12,19 +12,21 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
 from PIL import Image
 
 from tomostain._imports import pick
+from tomostain._settings import SEED, Within, check_numbers
 from tomostain.images.geometry import Grid
 from tomostain.images.simulated import SIMULATED
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.phantom.anatomy import Anatomy, make_anatomy
 from tomostain.phantom.colours import STAINS, Stain, palette, voxel_colours
-from tomostain.phantom.damage import damage_slide
+from tomostain.phantom.damage import check_names, damage_slide
 from tomostain.phantom.deformation import CutRecipe, draw_placement
 from tomostain.phantom.manifest import FILE
 from tomostain.phantom.morphometry import Morphometer
@@ -33,56 +35,61 @@ from tomostain.phantom.sectioning import cut_section, on_slide
 from tomostain.phantom.tomography import Tomograph, TomographyRecipe, majority, slabs
 from tomostain.runs import progress, write_text_atomically
 
+_USUAL_CUT, _USUAL_SCAN = CutRecipe(), TomographyRecipe()
 SLAB = 64
 """Planes that are made and written at once: one shard of the files."""
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
-class CohortRecipe:
-    """What a cohort is made of."""
+class PhantomRecipe:
+    """How many specimens of what, how they are scanned, cut and damaged."""
 
-    specimens: int = 4
-    """How many; material and weeks go round in turn."""
-    slides: int = 2
-    """Slides cut from each specimen, spread over its height."""
-    size: tuple[int, int, int] = (128, 256, 256)
-    """Voxels of a volume (z, y, x)."""
-    voxel_um: float = 5.0
-    """Edge of a voxel in um."""
+    specimens: Annotated[int, Within(1, 10_000)] = 4
+    """Specimens; implant material and weeks in vivo go round in turn."""
+    slides: Annotated[int, Within(0, 1000)] = 2
+    """Slides per specimen, spread over its height."""
+    size: Annotated[tuple[int, int, int], Within(1, 2**16)] = (128, 256, 256)
+    """Voxels z y x of a specimen."""
+    seed: Annotated[int, SEED] = 0
+    """The same seed gives the same bytes."""
+    voxel_um: Annotated[float, Within(0.1, 100)] = 5.0
+    """Edge of a voxel in um; 5 is usual for synchrotron micro-CT of bone implants."""
     materials: tuple[Material, ...] = ("Mg-5Gd", "Mg-10Gd", "Ti", "PEEK")
-    """Implant materials."""
-    weeks: tuple[float, ...] = (4.0, 8.0, 12.0)
-    """Weeks in vivo."""
-    folds: int = 4
+    """Implant materials to go round."""
+    weeks: Annotated[tuple[float, ...], Within(0, 1000)] = (4.0, 8.0, 12.0)
+    """Weeks in vivo to go round."""
+    folds: Annotated[int, Within(1, 10_000)] = 4
     """Groups of specimens of which one at a time is left out in training."""
     stain: str = "toluidine blue"
-    """A name in ``STAINS``, or ``"package.module:name"``."""
-    cut: CutRecipe = field(default_factory=CutRecipe)
-    """How sections are cut and mounted."""
+    """Stain of the slides: toluidine blue, H&E, or package.module:name of your own."""
+    damage: Annotated[float, Within(0, 1000)] = 1.0
+    """Factor on how often folds, tears, missing pieces, bubbles, scratches and blur happen."""
     without: tuple[str, ...] = ()
-    """Damages that slides shall not suffer."""
-    damage: float = 1.0
-    """Factor on how often damage happens."""
-    anatomy: AnatomyRecipe = field(default_factory=AnatomyRecipe)
-    """What all specimens share; material, weeks and some fractions vary."""
-    tomography: TomographyRecipe = field(default_factory=TomographyRecipe)
-    """How they are scanned; the dose varies a little."""
-    seed: int = 0
-    """The same seed gives the same bytes."""
+    """Leave out dye grinding scratches folds tears missing bubbles focus illumination white_balance noise jpeg, all."""
+    cut: Annotated[CutRecipe, Parameter(name="*")] = _USUAL_CUT
+    tomography: Annotated[TomographyRecipe, Parameter(name="*")] = _USUAL_SCAN
 
     def __post_init__(self) -> None:
-        for name in ("specimens", "slides", "folds"):
-            if getattr(self, name) < (0 if name == "slides" else 1):
-                raise ValueError(f"{name} cannot be {getattr(self, name)}; choose 1 or more")
+        check_numbers(self)
+        check_names(self.without)
         if not self.materials or not self.weeks:
             raise ValueError("a cohort needs at least one material and one number of weeks")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, it is {self.seed}")
+        if self.cut.pixel_um > self.voxel_um:
+            raise ValueError(f"pixel_um must be at most the voxel size {self.voxel_um:g}, got {self.cut.pixel_um:g}")
         if min(Grid(self.size, (self.voxel_um,) * 3).extent_um) < 60:
             raise ValueError(
                 f"{self.size} voxels of {self.voxel_um:g} um hold no tissue; make every edge 60 um or more"
             )
         find_stain(self.stain)
+
+
+@dataclass(frozen=True)
+class CohortRecipe(PhantomRecipe):
+    """What a cohort is made of, its tissues too. Dose and fractions of tissues vary from specimen to specimen."""
+
+    anatomy: AnatomyRecipe = field(default_factory=AnatomyRecipe)
+    """What all specimens share; material, weeks and some fractions vary."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from tomostain._settings import Within, check_numbers
 from tomostain.images.geometry import Grid, Placement, Vector
 
 Points = npt.NDArray[np.float64]
@@ -26,20 +28,26 @@ _INSIDE = 0.65
 class CutRecipe:
     """How sections are cut and mounted."""
 
-    pixel_um: float = 1.0
-    """Slide pixel in um; 0.5-1 is a slide scanner at 20x-10x."""
-    thickness_um: tuple[float, float] = (10.0, 60.0)
-    """Range of the ground section's thickness in um."""
-    tilt_deg: float = 15.0
-    """Largest angle between the section's normal and the volume's z axis."""
-    rotation_deg: float = 180.0
-    """Largest in-plane rotation, either way; 180 is any."""
+    pixel_um: Annotated[float, Within(0.1, 100)] = 1.0
+    """Pixel of the slides in um; 0.5 to 1 is a slide scanner."""
+    thickness_um: Annotated[tuple[float, float], Within(0, 1000, above=True)] = (10.0, 60.0)
+    """Range of the thickness of ground sections in um."""
+    tilt_deg: Annotated[float, Within(0, 45)] = 15.0
+    """Largest tilt of a section against the volume's z axis, in degrees."""
+    rotation_deg: Annotated[float, Within(0, 180)] = 180.0
+    """Largest in-plane rotation of a section, either way, in degrees; 180 is any."""
     mirror: bool = True
-    """Whether half of the sections lie on the glass upside down."""
-    shrinkage: tuple[float, float] = (0.07, 0.04)
-    """Mean shrinkage along and across the cut; varies by a fifth from slide to slide (Museyko et al. 2015)."""
-    elastic_um: tuple[float, float] = (20.0, 80.0)
+    """Half of the sections lie on the glass upside down."""
+    shrinkage: Annotated[tuple[float, float], Within(0, 0.5)] = (0.07, 0.04)
+    """Mean shrinkage along and across the cut; it varies by a fifth from slide to slide (Museyko et al. 2015)."""
+    elastic_um: Annotated[tuple[float, float], Within(0, 1000)] = (20.0, 80.0)
     """Range of the largest elastic displacement of a slide in um; at most 6 % of the slide."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        low_um, high_um = self.thickness_um
+        if low_um > high_um:
+            raise ValueError(f"thickness_um must run from a smaller to a larger number, got {low_um:g} to {high_um:g}")
 
 
 def draw_placement(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tomostain._settings import Within, check_numbers
 from tomostain.images.geometry import Grid
 from tomostain.phantom.anatomy import Anatomy
 from tomostain.phantom.attenuation import attenuation, electron_density
@@ -36,36 +37,32 @@ _FEWEST_PHOTONS = 0.5
 class TomographyRecipe:
     """How a specimen is scanned and what its reconstruction is stored as."""
 
-    energy_kev: float = 38.0
+    energy_kev: Annotated[float, Within(5, 200)] = 38.0
     """Photon energy, keV."""
-    photons: float = 4e5
+    photons: Annotated[float, Within(0, 1e12)] = 4e5
     """Photons on a detector pixel in each projection, without a specimen; 0 for a scan without noise."""
-    projections: int | None = None
+    projections: Annotated[int | None, Within(1, 1e6)] = None
     """Projections over 180 degrees; None for as many as the field has pixels across (at least 180)."""
-    phase_contrast: float = 0.12
+    phase_contrast: Annotated[float, Within(-100, 100)] = 0.12
     """Edge enhancement by in-line phase contrast: 1/cm taken off for each unit of the Laplacian (per px^2) of the
     electron density relative to water. 0 switches it off."""
-    gain_error: float = 0.0004
+    gain_error: Annotated[float, Within(0, 1)] = 0.0004
     """Spread of the detector's gain left after flat-field correction; makes rings. 0 switches it off."""
-    beam_hardening: float = 0.0
+    beam_hardening: Annotated[float, Within(0, 1)] = 0.0
     """For a laboratory source: the part b of the measured line integral p (1 - b p), capped at its summit. 0 to 0.1."""
-    psf_sigma_px: float = 0.6
+    psf_sigma_px: Annotated[float, Within(0, 100)] = 0.6
     """Gaussian blur of the detector, px."""
-    axis_offset_px: float = 0.0
+    axis_offset_px: Annotated[float, Within(-1e4, 1e4)] = 0.0
     """How far the axis of rotation is from where the reconstruction assumes it, px."""
     circular_mask: bool = False
     """Zeros outside the circle that the detector has seen at every angle, as many reconstructions have."""
     scaling: Literal["float32", "uint16", "uint8"] = "float32"
     """Stored numbers: 1/cm as they are, or integers that ``window_per_cm`` is mapped to."""
-    window_per_cm: tuple[float, float] | None = None
+    window_per_cm: Annotated[tuple[float, float] | None, Within(-1e6, 1e6)] = None
     """Lowest and highest attenuation that integers hold, 1/cm; None for a window around the specimen's own."""
 
     def __post_init__(self) -> None:
-        for name in ("photons", "gain_error", "beam_hardening", "psf_sigma_px"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} cannot be {getattr(self, name)}; choose 0 or more")
-        if self.projections is not None and self.projections < 1:
-            raise ValueError(f"projections cannot be {self.projections}; choose 1 or more")
+        check_numbers(self)
         if self.scaling not in ("float32", "uint16", "uint8"):
             raise ValueError(f"scaling {self.scaling!r} is unknown; choose float32, uint16 or uint8")
         if self.window_per_cm is not None and not self.window_per_cm[0] < self.window_per_cm[1]:
