@@ -114,7 +114,7 @@ FAULTY = {
         "names-nothing": names_nothing,
         "names-the-file": names_the_file,
         "zeros": fills_with_zeros,
-        "zeros-told": fills_and_says_so,
+        "zeros-reported": fills_and_says_so,
         "hangs": hangs,
         "dies": dies,
         "memory": takes_two_gib,

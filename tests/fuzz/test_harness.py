@@ -23,7 +23,7 @@ def worker():
         ("raises", "traceback"),
         ("names-nothing", "unclear"),
         ("zeros", "wrong"),
-        ("zeros-told", "told"),
+        ("zeros-reported", "found"),
         ("dies", "crash"),
         ("memory", "memory"),
         ("memory-hidden", "memory"),
