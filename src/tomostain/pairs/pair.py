@@ -118,6 +118,15 @@ class Pair:
         return central
 
 
+def _repeat_outwards(ct: npt.NDArray[np.float32]) -> None:
+    """Where a neighbouring plane lies outside the volume, the plane nearer to the section is repeated, in place."""
+    middle = len(ct) // 2
+    for away in range(1, middle + 1):
+        for plane, nearer in ((middle - away, middle - away + 1), (middle + away, middle + away - 1)):
+            outside = ~np.isfinite(ct[plane])
+            ct[plane][outside] = ct[nearer][outside]
+
+
 def make_pair(
     volume: Volume,
     slide: Slide,
@@ -151,7 +160,8 @@ def make_pair(
         plane = plane.within(volume.grid)
     ct = plane_of(volume, plane, planes=planes)
     stain, covered = slide_on_plane(slide, placement, plane)
-    inside = np.asarray(np.isfinite(ct).all(axis=0))
+    _repeat_outwards(ct)
+    inside = np.isfinite(ct[len(ct) // 2])
     mask = covered & inside
     if not mask.any():
         raise ValueError(f"{slide.name} lies outside {volume.name} at its placement; check the placement")
