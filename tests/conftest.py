@@ -1,6 +1,7 @@
 """What every test may ask for: small volumes, and the folder of real images where there is one."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tomostain.images.geometry import Grid
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands it down ignored
 _SHARED = Path(os.environ.get("TOMOSTAIN_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 if (_SHARED / "lpips").is_dir():
     os.environ.setdefault("TOMOSTAIN_LPIPS", str(_SHARED / "lpips"))
