@@ -35,7 +35,7 @@ def save(name: str, figures: Sequence[Figure], *, peak_gib: float | None = None,
     """Write the figures of a benchmark, with the command that was typed, the machine and today's date."""
     text = {
         "name": name,
-        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip(),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_without_folders, sys.argv[1:])]),
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
         "machine": machine(),
@@ -50,6 +50,11 @@ def save(name: str, figures: Sequence[Figure], *, peak_gib: float | None = None,
     path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
     print(f"written: {path}; python benchmarks/table.py makes docs/measurements.md of it")
     return path
+
+
+def _without_folders(word: str) -> str:
+    """A word of the command; of an absolute path only its name, since folders of one machine repeat nothing."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def machine() -> dict[str, object]:

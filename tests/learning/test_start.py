@@ -59,8 +59,10 @@ def test_what_has_another_shape_keeps_its_own_weights():
 def test_pairs_of_another_pixel_size_and_another_network_are_refused(pairs, tmp_path):
     with pytest.raises(ValueError, match=r"trained at 10 um per pixel, the pairs have 5 um.*--from"):
         fit(pairs[:2], tmp_path, TINY, start=born(1, um_per_px=10.0))
-    with pytest.raises(ValueError, match=r"is a subpixel_unet; leave out --net resnet"):
+    with pytest.raises(ValueError, match=r"has net subpixel_unet; leave out --net resnet"):
         fit(pairs[:2], tmp_path, replace(TINY, net="resnet"), start=born(1))
+    with pytest.raises(ValueError, match=r"has width 8; leave out --width 64"):
+        fit(pairs[:2], tmp_path, replace(TINY, width=64), start=born(1))
     fit(pairs[:2], tmp_path / "near", TINY, start=born(1, um_per_px=10.0, within_um=(4.0, 12.0)))
 
 

@@ -211,28 +211,6 @@ def filled(volume: Volume, value: float | None) -> Volume:
     return dataclasses.replace(volume, array=Filled(volume.array, value))
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """A lazy array of float32: unsigned integers of ``source``, of which 0 is ``low`` and the largest is ``high``."""
-
-    source: LazyArray
-    low: float
-    high: float
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.source.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32)
-
-    def __getitem__(self, window: Any, /) -> Any:
-        values = np.asarray(self.source[window])
-        step = (self.high - self.low) / np.iinfo(values.dtype).max
-        return (self.low + values.astype(np.float64) * step).astype(np.float32)
-
-
 def scaled(volume: Volume, grey_range: tuple[float, float] | None) -> Volume:
     """A volume of unsigned integers in the units of ``grey_range``: the values of 0 and of the largest integer.
 
@@ -249,4 +227,6 @@ def scaled(volume: Volume, grey_range: tuple[float, float] | None) -> Volume:
             "values that were stored as unsigned integers, leave it out"
         )
     about = {key: value for key, value in volume.about.items() if key != "units"}
-    return dataclasses.replace(volume, array=Scaled(volume.array, *grey_range), about=about)
+    low, high = grey_range
+    slope = (high - low) / np.iinfo(volume.dtype).max
+    return dataclasses.replace(volume, array=Calibrated(volume.array, slope, low), about=about)

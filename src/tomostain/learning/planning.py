@@ -59,7 +59,7 @@ def plan(recipe: TrainRecipe, pairs: Sequence[Pair]) -> tuple[Settled, list[Choi
     usual = recipe.filled()
     device = Fabric(accelerator=recipe.device, devices=1).device
     on_gpu = device.type != "cpu"
-    where = "a GPU" if on_gpu else f"{torch.get_num_threads()} threads of the processor"
+    where = "a GPU" if on_gpu else f"{recipe.threads or torch.get_num_threads()} threads of the processor"
     source = f"from {recipe.from_stainer}" if recipe.from_stainer else f"the network of the method {recipe.method}"
     choices = [Choice("net", usual.net, source)]
     stride = _stride(usual, len(pairs[0].ct))
@@ -85,8 +85,11 @@ def plan(recipe: TrainRecipe, pairs: Sequence[Pair]) -> tuple[Settled, list[Choi
         return chosen, choices
     seconds = {}
     for name in (recipe.precision,) if recipe.precision else _PRECISIONS:
-        with suppress(RuntimeError):
+        try:
             seconds[name] = seconds_per_step(replace(chosen, precision=name), pairs)
+        except RuntimeError:  # this device has no bfloat16
+            if not seconds:
+                raise
     precision = min(seconds, key=lambda name: seconds[name] * (_WORTH if name != "32-true" else 1.0))
     timed = ", ".join(f"{name} {value:.2f} s a step" for name, value in seconds.items())
     choices.append(Choice("precision", precision, _given(recipe.precision, f"measured: {timed}")))
@@ -109,7 +112,8 @@ def plan(recipe: TrainRecipe, pairs: Sequence[Pair]) -> tuple[Settled, list[Choi
 def seconds_per_step(recipe: Settled, pairs: Sequence[Pair]) -> float:
     """Seconds that a step takes here, patches included: the median of a few."""
     fabric = Fabric(accelerator=recipe.device, devices=1, precision=recipe.precision)
-    method = recipe.chosen_method()
+    method, threads = recipe.chosen_method(), torch.get_num_threads()
+    torch.set_num_threads(recipe.threads or threads)
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         state = State(recipe, method, len(pairs[0].ct), fabric.device)
         dataset = PatchDataset(
@@ -127,6 +131,7 @@ def seconds_per_step(recipe: Settled, pairs: Sequence[Pair]) -> float:
             terms = take_step(fabric, state, patch, patch, recipe, method, step)
             float(next(iter(terms.values())).detach())  # waits for a GPU
             took.append(time.perf_counter() - begun)
+    torch.set_num_threads(threads)
     return sorted(took[_WARM:])[_TIMED // 2]
 
 

@@ -16,31 +16,37 @@ from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
 from tomostain.pairs.pair import Pair
 
+_SIZES = ("width", "depth", "norm", "up")
+
 
 def check_start(start: Stainer, pair: Pair, recipe: TrainRecipe) -> None:
-    """Refuse a stainer that pairs cannot go on from, before any work.
+    """Refuse a stainer that cannot be fine-tuned on these pairs, or by this recipe, before any work.
 
     Raises
     ------
     ValueError
-        Its pixels are of another size, or the recipe names another network.
+        Its pixels are of another size, or the recipe asks for another network or other sizes than it has.
     """
     if scale_differs(pair.grid.spacing_um, start.um_per_px, within_um=start.within_um):
         raise ValueError(
             f"{recipe.from_stainer} was trained at {start.scale} per pixel, the pairs have "
             f"{pair.grid.spacing_um[0]:g} um; make the pairs at that size, or train without --from"
         )
-    if recipe.net is not None and recipe.net != start.spec.name:
-        raise ValueError(
-            f"{recipe.from_stainer} is a {start.spec.name}; leave out --net {recipe.net}, or train without --from"
-        )
+    has = {"net": start.spec.name, **start.spec.args}
+    for name in ("net", *_SIZES):
+        asked = getattr(recipe, name)
+        if asked is not None and asked != has.get(name, asked):
+            raise ValueError(
+                f"{recipe.from_stainer} has {name} {has[name]}; leave out --{name} {asked}, or train without --from"
+            )
 
 
 def from_start(recipe: TrainRecipe, start: Stainer) -> TrainRecipe:
     """The recipe with the network and the CT range of the stainer to start from."""
     arguments = dict(start.spec.args)
-    own = {name: arguments.pop(name, None) for name in ("width", "depth", "norm", "up")} if _is_ours(start) else {}
-    own |= {"tone": bool(arguments.pop("tone", False))} if _is_ours(start) else {}
+    own: dict[str, Any] = {}
+    if start.spec.name in GENERATORS:
+        own = {name: arguments.pop(name, None) for name in _SIZES} | {"tone": bool(arguments.pop("tone", False))}
     words = tuple(f"{name}={json.dumps(value)}" for name, value in arguments.items())
     ct_range = recipe.ct_range or (start.ct_range.low, start.ct_range.high)
     return replace(recipe, net=start.spec.name, net_args=words, ct_range=ct_range, **own)
@@ -57,10 +63,6 @@ def described(start: Stainer, recipe: TrainRecipe) -> dict[str, Any]:
         "specimens": seen,
         "simulated": list(start.history.get("simulated") or []),
     }
-
-
-def _is_ours(start: Stainer) -> bool:
-    return start.spec.name in GENERATORS
 
 
 def take_over(net: nn.Module, start: nn.Module) -> tuple[int, int]:

@@ -32,7 +32,7 @@ GROUPS: Mapping[str, frozenset[Tissue]] = MappingProxyType(
         "resin and gas": frozenset({Tissue.RESIN, Tissue.GAS, Tissue.CRACK}),
     }
 )
-"""Tissues that are told apart; lacunae, smaller than most voxels, belong to none."""
+"""Tissues that are scored separately; lacunae, smaller than most voxels, belong to none."""
 FEWEST_PX = 50
 """Pixels of a tissue in a specimen below which it gives no reference colour and no colour error."""
 _NONE = len(GROUPS)

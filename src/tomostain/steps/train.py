@@ -17,7 +17,7 @@ from tomostain.learning.checkpoint import FOLDER, checkpoints
 from tomostain.learning.planning import plan
 from tomostain.learning.recipe import Settled, TrainRecipe
 from tomostain.learning.stainer import Stainer
-from tomostain.learning.start import from_start
+from tomostain.learning.start import check_start, from_start
 from tomostain.learning.training import fit
 from tomostain.pairs.alike import check_alike
 from tomostain.pairs.pair import Pair, load_pair, pairs_in
@@ -88,6 +88,7 @@ def _train(pairs: Path, out: Path, recipe: TrainRecipe) -> dict[str, Any]:
     recipe = _claim(out, recipe)
     start = Stainer.load(Path(recipe.from_stainer)) if recipe.from_stainer else None
     if start is not None:
+        check_start(start, training[0], recipe)
         training, held_out = (
             [replace(p, ct=p.central_planes(start.planes)) for p in part] for part in (training, held_out)
         )
