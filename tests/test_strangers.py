@@ -9,6 +9,7 @@ from learning.conftest import synthetic_pair
 from tomostain.images.geometry import Grid
 from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
+from tomostain.io.volumes.options import VolumeOptions
 from tomostain.learning.recipe import TrainRecipe
 from tomostain.learning.stainer import Stainer
 from tomostain.pairs.pair import save_pair
@@ -18,8 +19,11 @@ from tomostain.steps.stain import StainRecipe, stain
 from tomostain.steps.train import train
 
 MODULE = """
+import numpy as np
 import torch
 from torch import nn
+from tomostain.images.geometry import Grid
+from tomostain.images.image import Volume
 
 class Net(nn.Module):
     halo_px, stride_px, tile_exact = 4, 4, True
@@ -36,6 +40,13 @@ class Net(nn.Module):
 
 def blue(t):
     return (t.fake_stain[:, 2] - t.stain[:, 2]).abs().mean()
+
+def read_lab(path, hints):
+    values = np.load(path)
+    return Volume(values, Grid(values.shape, hints.spacing_um or (5.0, 5.0, 5.0)), name=path.name)
+
+def as_array(path, hints):
+    return np.load(path)
 
 def largest(pred, target, *, data_range, mask):
     return ((pred - target).abs() * mask.reshape(mask.shape[-2:])).amax()
@@ -89,3 +100,26 @@ def test_one_file_outside_the_package_is_trained_evaluated_and_stained_with(lab)
     asked = dataclasses.replace(StainRecipe(trust=True, backend="torch"), cluster="local:1")
     there = stain(stainer, lab / "ct.ome.zarr", lab / "there.ome.zarr", recipe=asked)
     np.testing.assert_array_equal(read_volume(there)[:], whole)
+
+
+def test_a_reader_outside_the_package_reads_what_is_stained_here_and_on_a_worker(lab):
+    recipe = TrainRecipe(width=4, depth=1, patch_px=32, steps=2, precision="32-true", weights=("perceptual=0",))
+    stainer = train(lab / "pairs", lab / "stainer", recipe=recipe)
+    values = read_volume(lab / "ct.ome.zarr")[:]
+    with (lab / "ct.lab").open("wb") as file:
+        np.save(file, values)
+    with pytest.raises(ValueError, match=r"ct\.lab: volumes are read from .*--reader with a reader of your own"):
+        read_volume(lab / "ct.lab")
+    own = VolumeOptions(reader="strangers_own:read_lab")
+    np.testing.assert_array_equal(read_volume(lab / "ct.lab", **vars(own))[:], values)
+    with pytest.raises(ValueError, match=r"returned a ndarray, not a tomostain Volume"):
+        read_volume(lab / "ct.lab", reader="strangers_own:as_array")
+    asked = StainRecipe(backend="torch", reading=own)
+    here = read_volume(stain(stainer, lab / "ct.lab", lab / "here.ome.zarr", recipe=asked))[:]
+    plain = StainRecipe(backend="torch")
+    known = read_volume(stain(stainer, lab / "ct.ome.zarr", lab / "known.ome.zarr", recipe=plain))[:]
+    np.testing.assert_array_equal(here, known)
+    pytest.importorskip("distributed")
+    asked = dataclasses.replace(asked, cluster="local:1")
+    there = stain(stainer, lab / "ct.lab", lab / "there.ome.zarr", recipe=asked)
+    np.testing.assert_array_equal(read_volume(there)[:], here)

@@ -13,7 +13,7 @@ FOUND = ("probability", "expected_tre_um", "check", "depth_um", "tilt_deg", "mir
 """Results of a registration, by their names in its record."""
 _OF_A_PAIR = (
     "volume", "slide", "specimen", "name", "stain", "slide_um", "spacing_um", "shape", "dtype", "offset", "fill",
-    "grey_range", "anchors", "placement",
+    "grey_range", "reader", "anchors", "placement",
 )  # fmt: skip
 
 
@@ -23,7 +23,8 @@ def described(row: Row) -> dict[str, Any]:
     cells: dict[str, Any] = {"volume": row.volume.resolve(), "slide": row.slide.resolve(), "name": row.name}
     cells |= {"specimen": row.recipe.specimen, "stain": row.recipe.stain, "slide_um": row.recipe.slide_um}
     cells |= {"spacing_um": reading.spacing_um, "shape": reading.shape, "dtype": reading.dtype, "fill": reading.fill}
-    return cells | {"offset": reading.offset or None, "grey_range": reading.grey_range, "anchors": row.recipe.anchors}
+    cells |= {"offset": reading.offset or None, "grey_range": reading.grey_range, "reader": reading.reader}
+    return cells | {"anchors": row.recipe.anchors}
 
 
 def write_tables(lines: Sequence[Mapping[str, Any]], folder: Path) -> Path:

@@ -90,6 +90,7 @@ _READ: Mapping[str, tuple[Callable[[str], Any], str]] = MappingProxyType(
         "offset": (int, "a number of bytes"),
         "fill": (_number, "a number"),
         "grey_range": (_two_numbers, "two numbers, low and high"),
+        "reader": (str, ""),
     }
 )
 """How the text of a column is read, and what it should have been."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from tomostain._imports import pick
 from tomostain.images.image import Volume, filled, scaled
 from tomostain.io.volumes.dicom import read_dicom
 from tomostain.io.volumes.flat import read_npy, read_raw
@@ -65,6 +66,7 @@ def read_volume(
     offset: int = 0,
     fill: float | None = None,
     grey_range: tuple[float, float] | None = None,
+    reader: str | None = None,
 ) -> Volume:
     """Open a volume lazily, whatever its format (docs/formats.md lists them).
 
@@ -82,6 +84,8 @@ def read_volume(
         Value that takes the place of NaN and infinite values.
     grey_range
         Grey values that 0 and the largest integer stand for, of unsigned integers; the volume is then float32.
+    reader
+        An ending in ``READERS``, or ``package.module:function`` of your own, in place of what the file's name says.
 
     Raises
     ------
@@ -96,19 +100,22 @@ def read_volume(
     if not (file.is_file() or file.is_dir()):
         raise VolumeError(f"{file} is neither a file nor a folder; copy what it stands for to a file")
     hints = Hints(spacing_um=spacing_um, shape=shape, dtype=dtype, offset=offset, fill=fill, inside=inside)
-    reader = _reader_of(file)
-    if reader is None and file.is_file() and shape is not None and dtype is not None:
-        reader = read_raw
-    if reader is None:
+    read = _reader_of(file) if reader is None else pick(reader, READERS)
+    if read is None and file.is_file() and shape is not None and dtype is not None:
+        read = read_raw
+    if read is None:
         raise VolumeError(
             f"{file.name}: volumes are read from {', '.join(READERS)} and folders of slices; convert it to one of "
-            "these, or pass --shape and --dtype if it holds raw values"
+            "these, or pass --shape and --dtype if it holds raw values, or --reader with a reader of your own"
         )
-    if reader is not read_raw and (shape is not None or dtype is not None or offset):
+    if read is not read_raw and reader is None and (shape is not None or dtype is not None or offset):
         raise VolumeError(
             f"{file.name} states its own shape and type; --shape, --dtype and --offset are for raw values"
         )
-    return scaled(filled(reader(file, hints), hints.fill), grey_range)
+    volume = read(file, hints)
+    if not isinstance(volume, Volume):
+        raise VolumeError(f"{file.name}: reader {reader} returned a {type(volume).__name__}, not a tomostain Volume")
+    return scaled(filled(volume, hints.fill), grey_range)
 
 
 def _reader_of(path: Path) -> Reader | None:

@@ -24,6 +24,9 @@ class VolumeOptions:
     """Value that takes the place of NaN and infinite voxels (outside the scanned circle): that of air."""
     grey_range: Annotated[tuple[float, float] | None, Within(-1e30, 1e30)] = None
     """Grey values of 0 and of the largest integer, where the CT was exported as 8 or 16-bit integers."""
+    reader: str | None = None
+    """Read the volume as files with this ending are read (such as .tif), or with package.module:function of your own:
+    a path and ``Hints`` in, a ``Volume`` out."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
