@@ -171,3 +171,13 @@ print(sorted(str(p) for p in pathlib.Path.home().rglob("*")))
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed"),
+    [("", True), ("ALL", True), ("AVX512_CORE_AMX", True), ("AVX2", False), ("AVX512_CORE", False)],
+)
+def test_bfloat16_is_left_out_where_onednn_is_limited_to_less(monkeypatch, model, limit, allowed):
+    monkeypatch.setattr("tomostain.inference.backends.processor_flags", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert BACKENDS["openvino-bf16"].available(model) is allowed

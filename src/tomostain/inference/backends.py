@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import MappingProxyType
@@ -30,7 +31,10 @@ def _on_cpu(model: Stainer) -> bool:
 
 
 def _has_bf16(model: Stainer) -> bool:
-    return _on_cpu(model) and bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
+    """Whether there is bfloat16, and oneDNN is not limited to less: OpenVINO would return empty arrays."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    allowed = limit in ("", "DEFAULT", "ALL") or any(name in limit for name in ("BF16", "FP16", "AMX"))
+    return _on_cpu(model) and allowed and bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def _has_compiler(model: Stainer) -> bool:
