@@ -384,3 +384,9 @@ def test_what_is_no_file_is_no_recipe(tmp_path, kind):
     {"pipe": os.mkfifo, "circle": lambda path: path.symlink_to(path.name), "folder": os.mkdir}[kind](path)
     with pytest.raises(ValueError, match=r"train\.yaml is not a recipe: there is no such file"):
         read_recipe(path, step("convert"))
+
+
+def test_a_recipe_with_a_number_of_thousands_of_digits_is_refused(tmp_path, capsys):
+    (tmp_path / "long.yaml").write_text("steps: " + "9" * 5001)
+    assert main(["train", "pairs", "out", "--recipe", str(tmp_path / "long.yaml")]) == 1
+    assert "long.yaml: setting 'steps' has a value of more than 4096 characters" in capsys.readouterr().err

@@ -10,12 +10,16 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+_MOST = 24
+"""Known words that a message lists at most."""
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A half-sentence that names the known word closest to ``word``, or all known words."""
+    """A half-sentence that names the known word closest to ``word``, or the known words, of many the first ones."""
     words = sorted(known)
+    more = f" and {len(words) - _MOST} more" if len(words) > _MOST else ""
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words[:_MOST])}{more}"
 
 
 def pick(name: str, table: Mapping[str, Any], *, trust: bool = True) -> Any:

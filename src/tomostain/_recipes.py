@@ -15,6 +15,8 @@ from tomostain._imports import nearest
 
 _LARGEST = 2**20
 """Bytes of the largest file that is read as a recipe."""
+_LONGEST = 4096
+"""Characters of the longest value: as many as a path may have."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,8 +82,11 @@ def read_recipe(path: Path, step: Callable[..., Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             value = [f"{inner}={part}" if isinstance(part, str) else [inner, part] for inner, part in value.items()]
         if value is not None:
-            if not all(isinstance(item, str) for item in (value if isinstance(value, list) else [value])):
+            items = value if isinstance(value, list) else [value]
+            if not all(isinstance(item, str) for item in items):
                 raise ValueError(f"{path}: setting {key!r} must be one value, or one list of values")
+            if any(len(item) > _LONGEST for item in items):
+                raise ValueError(f"{path}: setting {key!r} has a value of more than {_LONGEST} characters")
             settings[name] = value
     return settings
 
