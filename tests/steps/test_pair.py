@@ -1,5 +1,6 @@
 """The pair step: one pair, many from a table, and every bad table named by its line."""
 
+import dataclasses
 import json
 
 import h5py
@@ -63,6 +64,40 @@ def test_aligned_images_keep_their_values_and_leave_markers_out(lab):
     assert not made.mask[:, :20].any()
     assert made.grid.spacing_um == (10.2, 10.2)
     assert made.stain_name == "H&E"
+
+
+def unsure(lab):
+    placement = Placement.load(lab / "slide.placement.json")
+    noted = dataclasses.replace(placement, notes={"check": True, "probability": 0.6})
+    return noted.save(lab / "unsure.placement.json")
+
+
+def test_a_placement_to_be_checked_by_eye_makes_no_pair_until_somebody_has_looked(lab):
+    recipe = PairRecipe(specimen="S1", placement=unsure(lab), planes=3)
+    with pytest.raises(
+        ValueError, match=r"slide\.tif is to be checked by eye \(probability 60%\).*--checked.*--landmarks"
+    ):
+        pair(lab / "ct.ome.zarr", lab / "slide.tif", lab / "one.pair.zarr", recipe=recipe)
+    assert not (lab / "one.pair.zarr").exists()
+    looked = dataclasses.replace(recipe, checked=True)
+    made = load_pair(pair(lab / "ct.ome.zarr", lab / "slide.tif", lab / "one.pair.zarr", recipe=looked))
+    assert made.notes["check"] is False
+
+
+def test_a_table_leaves_out_what_is_to_be_checked_by_eye_and_says_so(lab):
+    unsure(lab)
+    lines = ["volume,slide,specimen,name,placement,checked"]
+    lines += [
+        f"ct.ome.zarr,slide.tif,S1,{name},{file}.placement.json,{looked}"
+        for name, file, looked in (("sure", "slide", ""), ("unsure", "unsure", ""), ("seen", "unsure", "yes"))
+    ]
+    (lab / "pairs.csv").write_text("\n".join(lines) + "\n")
+    with pytest.warns(UserWarning, match=r"line 3: left out, the placement of slide\.tif is to be checked by eye"):
+        out = pair(lab / "pairs.csv", lab / "pairs")
+    assert {path.name for path in out.glob("*.pair.zarr")} == {"sure.pair.zarr", "seen.pair.zarr"}
+    (lab / "pairs.csv").write_text("\n".join([lines[0], lines[2]]) + "\n")
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(ValueError, match="no pair is left"):
+        pair(lab / "pairs.csv", lab / "none")
 
 
 def test_table_makes_many_and_a_second_run_changes_nothing(lab):

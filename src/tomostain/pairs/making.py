@@ -32,11 +32,16 @@ def make(volume: Path, slide: Path, name: str, recipe: PairRecipe, *, truth: Tru
     if recipe.aligned:
         return _aligned(volume, slide, name, recipe)
     assert recipe.placement is not None  # `missing` has looked
+    placement = Placement.load(recipe.placement)
+    if is_unchecked(placement, recipe):
+        raise ValueError(unchecked(slide.name, placement))
+    if recipe.checked:
+        placement = dataclasses.replace(placement, notes=placement.notes | {"check": False})
     ct = check_ct(read_volume(volume, **vars(recipe.reading)))
     made = make_pair(
         ct,
         read_slide(slide, pixel_um=recipe.slide_um),
-        Placement.load(recipe.placement),
+        placement,
         specimen=recipe.specimen,
         name=name,
         planes=recipe.planes or USUAL_PLANES,
@@ -61,6 +66,19 @@ def missing(recipe: PairRecipe) -> list[str]:
             "are aligned (--aligned)"
         )
     return faults
+
+
+def is_unchecked(placement: Placement, recipe: PairRecipe) -> bool:
+    """Whether a placement is to be checked by eye, and nobody says that it was."""
+    return bool(placement.notes.get("check")) and not recipe.checked
+
+
+def unchecked(slide: str, placement: Placement, way: str = "pass --checked") -> str:
+    """What to do about a slide whose placement is to be checked by eye."""
+    return (
+        f"the placement of {slide} is to be checked by eye (probability {placement.notes.get('probability', 0):.0%}): "
+        f"look at its page; if the structures match {way}, if not register it again with --landmarks"
+    )
 
 
 def _given(recipe: PairRecipe) -> tuple[Anchors, ...]:

@@ -13,7 +13,7 @@ FOUND = ("probability", "expected_tre_um", "check", "depth_um", "tilt_deg", "mir
 """Results of a registration, by their names in its record."""
 _OF_A_PAIR = (
     "volume", "slide", "specimen", "name", "stain", "slide_um", "spacing_um", "shape", "dtype", "offset", "fill",
-    "grey_range", "reader", "anchors", "placement",
+    "grey_range", "reader", "anchors", "placement", "checked",
 )  # fmt: skip
 
 
@@ -29,6 +29,8 @@ def described(row: Row) -> dict[str, Any]:
 
 def write_tables(lines: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Write ``folder``/pairs.csv (placed slides; columns that ``pair`` does not read begin with #), registrations.csv.
+
+    The column checked is empty: the user fills it in for placements that are to be checked by eye.
 
     A line is what ``described`` returns, with ``status`` ("placed" or "refused"), ``placement``, what was ``FOUND`` or
     the ``fault``.

@@ -27,6 +27,8 @@ class PairRecipe:
     """The animal or sample the slide comes from. Required: a specimen is never on both sides of a split."""
     placement: Path | None = None
     """Where in the volume the slide was cut (*.placement.json)."""
+    checked: bool = False
+    """You looked at the placement's page and it is right; needed where `register` says CHECK BY EYE."""
     aligned: bool = False
     """VOLUME and SLIDE are two images that already lie pixel on pixel; no placement is needed."""
     planes: Annotated[int | None, Within(1, MOST_PLANES)] = None

@@ -81,6 +81,7 @@ _READ: Mapping[str, tuple[Callable[[str], Any], str]] = MappingProxyType(
         "placement": (Path, ""),
         "exclude": (Path, ""),
         "aligned": (_flag, "yes or no"),
+        "checked": (_flag, "yes or no"),
         "planes": (int, "an odd number"),
         "slide_um": (_number, "a number of um"),
         "anchors": (_two_numbers, "two grey values, of soft tissue and of bone"),

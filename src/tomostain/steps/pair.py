@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from tomostain import runs
+from tomostain.images.geometry import Placement
 from tomostain.images.grey_values import check_together
 from tomostain.io.names import checked_name
-from tomostain.pairs.making import make
+from tomostain.pairs.making import is_unchecked, make, unchecked
 from tomostain.pairs.pair import SUFFIX, grey_values_in, pairs_in, save_pair
 from tomostain.pairs.recipe import PairRecipe
 from tomostain.pairs.scale import maps_onto_one
@@ -23,10 +25,11 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
     """Make pairs of CT and stain.
 
     VOLUME SLIDE OUT.pair.zarr makes one. TABLE.csv OUT makes many: one line a pair, with the columns volume, slide,
-    specimen and, as needed, name, placement, aligned, planes, exclude, stain, spacing_um ("z y x", or one number),
-    slide_um, and for raw values shape ("z y x"), dtype, offset; paths are relative to the table, a column named comment
-    is not read. TABLE.csv --check only checks it. COHORT OUT makes the pairs of a phantom cohort, with its true
-    placements and damage masks, the perfect section and the tissue labels.
+    specimen and, as needed, name, placement, checked, aligned, planes, exclude, stain, spacing_um ("z y x", or one
+    number), slide_um, and for raw values shape ("z y x"), dtype, offset; paths are relative to the table, a column
+    named comment is not read. A placement marked CHECK BY EYE is left out until checked says yes. TABLE.csv --check
+    only checks it. COHORT OUT makes the pairs of a phantom cohort, with its true placements and damage masks, the
+    perfect section and the tissue labels.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
         table = source / FILE if source.is_dir() else source
         with runs.output(out, "pair", recipe=recipe, inputs=[table], keep=True, reopen=True) as made:
             out.mkdir(exist_ok=True)
-            _make_many(rows, out)
+            _make_many(_checked(rows), out)
             _compare_grey_values(out)
             made.results["pairs"] = len(pairs_in(out, even_unfinished=True))
         return out
@@ -82,6 +85,30 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
 def _rows(source: Path, recipe: PairRecipe) -> list[Row]:
     settings = dataclasses.replace(recipe, check=False)
     return rows_of_cohort(source, settings) if source.is_dir() else rows_of_table(source, settings)
+
+
+def _checked(rows: Sequence[Row]) -> list[Row]:
+    """The rows without those whose placement is still to be checked by eye; each of these is named.
+
+    Raises
+    ------
+    ValueError
+        None is left.
+    """
+    kept = []
+    for row in rows:
+        try:
+            placement = None if row.recipe.placement is None else Placement.load(row.recipe.placement)
+        except (ValueError, OSError):  # reported with its line when the pair is made
+            placement = None
+        if placement is None or not is_unchecked(placement, row.recipe):
+            kept.append(row)
+            continue
+        way = "write yes in its column checked (or pass --checked for all)"
+        warnings.warn(f"{row.where}: left out, {unchecked(row.slide.name, placement, way)}", stacklevel=3)
+    if not kept:
+        raise ValueError("no pair is left: look at the pages of these placements, and write yes in the column checked")
+    return kept
 
 
 def _make_many(rows: Sequence[Row], out: Path) -> None:
