@@ -266,8 +266,8 @@ def test_a_stranger_s_loss_is_used_by_its_module(monkeypatch, tmp_path):
 
 def test_the_hinge_objective_asks_no_more_than_a_margin_of_one():
     real, fake = torch.tensor([2.0, 1.0]), torch.tensor([-3.0, -1.0])
-    assert discriminator_loss(real, fake, hinge=True) == 0
-    assert discriminator_loss(real - 1.0, fake + 1.0, hinge=True) == pytest.approx(0.5 + 0.5)
+    assert discriminator_loss(real, fake, objective="adversarial_hinge") == 0
+    assert discriminator_loss(real - 1.0, fake + 1.0, objective="adversarial_hinge") == pytest.approx(0.5 + 0.5)
     nets = networks()
     here = patch()
     t = Translation(here, here, **nets)

@@ -37,7 +37,7 @@ def test_the_perceptual_loss_is_planned_only_where_its_weights_are(pairs, monkey
     recipe = TrainRecipe(steps=7, precision="32-true", width=4, depth=1, weights=("ssim=0.5",))
     assert plan(recipe, pairs)[0].weights == ("ssim=0.5", "perceptual=0.1")
     assert plan(replace(recipe, weights=("perceptual=0",)), pairs)[0].weights == ("perceptual=0",)
-    assert plan(replace(recipe, method="pix2pix"), pairs)[0].weights == ("ssim=0.5",)
+    assert plan(replace(recipe, method="pix2pix", net="unet"), pairs)[0].weights == ("ssim=0.5",)
 
     def missing(net):
         raise FileNotFoundError(net)

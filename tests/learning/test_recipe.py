@@ -8,6 +8,7 @@ from torch import nn
 
 from tomostain import cli
 from tomostain.learning.nets import build_generator
+from tomostain.learning.nets.reference import ReferenceResNet, ReferenceUNet
 from tomostain.learning.nets.resnet import ResNet
 from tomostain.learning.nets.toned import Toned
 from tomostain.learning.recipe import TrainRecipe
@@ -32,23 +33,51 @@ def shipped(monkeypatch):
     cli._app.cache_clear()
 
 
-def test_the_instance_baseline_is_the_classical_cyclegan(shipped):
-    recipe = shipped("instance_baseline")
+def test_the_reference_cyclegan_is_the_published_one(shipped):
+    recipe = shipped("reference_cyclegan")
     net = build_generator(recipe.generator_spec(), 1, 3)
-    assert isinstance(net, ResNet)
-    assert not net.skips
-    assert len(net.blocks) == 9
+    assert isinstance(net, ReferenceResNet)
     kinds = [type(module) for module in net.modules()]
     assert kinds.count(nn.InstanceNorm2d) == 1 + 2 + 2 * 9 + 2
-    assert nn.BatchNorm2d not in kinds
     assert kinds.count(nn.ConvTranspose2d) == 2
-    assert nn.Upsample not in kinds
-    assert net.head[0].kernel_size == (7, 7)
-    assert isinstance(net.head[-1], nn.Tanh)
-    assert set(recipe.chosen_method().losses()) == {"adversarial", "adversarial_ct", "cycle", "cycle_stain"}
+    assert {nn.BatchNorm2d, nn.Upsample, nn.Dropout}.isdisjoint(kinds)
+    assert isinstance(net.model[-1], nn.Tanh)
+    assert not net.tile_exact
+    weights = {name: weight for name, (weight, _) in recipe.chosen_method().losses().items()}
+    assert weights == {"adversarial": 1, "adversarial_ct": 1, "cycle": 10, "cycle_stain": 10, "identity": 0.5 * 10}
     assert not recipe.chosen_method().paired
     settled = recipe.filled()
     assert (settled.ema, settled.batch, settled.lr, settled.pool, settled.clip) == (0.0, 1, 2e-4, 50, 0.0)
+    assert (settled.planes, settled.dye, settled.tone) == (1, False, False)
+    assert recipe.discriminator_spec().args == {"width": 64, "depth": 3, "norm": "instance"}
+
+
+def test_the_reference_pix2pix_is_the_published_one(shipped):
+    recipe = shipped("reference_pix2pix")
+    net = build_generator(dataclasses.replace(recipe, width=4).generator_spec(), 1, 3)
+    assert isinstance(net, ReferenceUNet)
+    kinds = [type(module) for module in net.modules()]
+    assert kinds.count(nn.ConvTranspose2d) == 8
+    assert kinds.count(nn.Dropout) == 3
+    assert kinds.count(nn.BatchNorm2d) == 6 + 7
+    assert not net.tile_exact
+    method = recipe.chosen_method()
+    assert {name: weight for name, (weight, _) in method.losses().items()} == {"adversarial_bce": 1, "paired": 100}
+    assert method.conditional
+    assert not method.there_and_back
+    assert recipe.discriminator_spec().args == {"width": 64, "depth": 3, "norm": "batch"}
+    settled = recipe.filled()
+    assert (settled.net, settled.ema, settled.batch, settled.dye) == ("reference_unet", 0.0, 1, False)
+
+
+def test_the_paired_cyclegan_has_nothing_that_was_added_here(shipped):
+    settled = TrainRecipe(method="paired_cyclegan").filled()
+    assert set(settled.chosen_method().losses()) == {
+        "adversarial", "adversarial_ct", "cycle", "cycle_stain", "paired", "greyscale"
+    }  # fmt: skip
+    assert (settled.net, settled.ema, settled.clip, settled.dye, settled.planes) == (
+        "reference_resnet", 0.0, 0.0, False, 1
+    )  # fmt: skip
 
 
 def test_the_full_recipe_is_the_paired_cyclegan_of_classical_size(shipped):
@@ -69,7 +98,11 @@ def test_a_generator_begins_at_the_colour_table_only_where_asked_and_where_pairs
 
 @pytest.mark.parametrize(
     ("method", "net", "patch_px", "clip"),
-    [("supervised", "subpixel_unet", 128, 1.0), ("pix2pix", "resnet", 256, 0.0), ("cyclegan", "resnet", 256, 0.0)],
+    [
+        ("supervised", "subpixel_unet", 128, 1.0),
+        ("pix2pix", "reference_unet", 256, 0.0),
+        ("cyclegan", "reference_resnet", 256, 0.0),
+    ],
 )
 def test_what_is_left_out_is_what_the_method_is_usually_trained_with(method, net, patch_px, clip):
     settled = TrainRecipe(method=method).filled()

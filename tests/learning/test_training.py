@@ -270,7 +270,9 @@ def test_the_paired_cyclegan_beats_the_colour_table_where_colour_needs_context(m
 
 
 def test_hinge_and_varied_discriminators_train(pairs, tmp_path):
-    recipe = replace(TINY, method="pix2pix", weights=("adversarial=0", "adversarial_hinge=1"), tone=False, steps=4)
+    recipe = replace(
+        TINY, method="pix2pix", net="unet", weights=("adversarial_bce=0", "adversarial_hinge=1"), tone=False, steps=4
+    )
     seen = []
     stainer = fit(
         pairs[:2],

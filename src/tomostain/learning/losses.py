@@ -139,6 +139,11 @@ def adversarial_hinge(t: Translation) -> Tensor:
     return -t.judged_stain.mean()
 
 
+def adversarial_bce(t: Translation) -> Tensor:
+    """The same by the logistic objective of Pix2Pix (Isola et al. 2017): cross entropy of the verdict and "real"."""
+    return functional.binary_cross_entropy_with_logits(t.judged_stain, torch.ones_like(t.judged_stain))
+
+
 def adversarial_ct(t: Translation) -> Tensor:
     """The same for CT generated from stain."""
     return (t.judged_ct - 1.0).square().mean()
@@ -309,6 +314,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "adversarial": adversarial,
         "adversarial_hinge": adversarial_hinge,
+        "adversarial_bce": adversarial_bce,
         "adversarial_ct": adversarial_ct,
         "paired": paired,
         "squared": squared,
@@ -330,8 +336,19 @@ WAY_BACK = frozenset({"paired_ct", "adversarial_ct", "cycle", "cycle_stain", "id
 """Losses that need the stain -> CT generator or more passes; ``cycle_every`` can make them rarer."""
 
 
-def discriminator_loss(on_real: Tensor, on_fake: Tensor, *, hinge: bool = False) -> Tensor:
-    """How far a discriminator is from telling 1 for real and 0 for generated: half the sum of both mean squares."""
-    if hinge:
+ADVERSARIAL = ("adversarial", "adversarial_hinge", "adversarial_bce")
+"""Losses that need the stain discriminator, each with an objective of its own."""
+
+
+def discriminator_loss(on_real: Tensor, on_fake: Tensor, *, objective: str = "adversarial") -> Tensor:
+    """How far a discriminator is from telling 1 for real and 0 for generated: half the sum of both mean squares.
+
+    ``objective`` is the generator's adversarial loss: by ``adversarial_hinge`` and ``adversarial_bce`` the verdict is
+    not bounded, and its sign tells.
+    """
+    if objective == "adversarial_hinge":
         return functional.relu(1.0 - on_real).mean() + functional.relu(1.0 + on_fake).mean()
+    if objective == "adversarial_bce":
+        by_logit = functional.binary_cross_entropy_with_logits
+        return 0.5 * (by_logit(on_real, torch.ones_like(on_real)) + by_logit(on_fake, torch.zeros_like(on_fake)))
     return 0.5 * ((on_real - 1.0).square().mean() + on_fake.square().mean())

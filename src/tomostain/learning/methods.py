@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from tomostain._imports import pick
 from tomostain.learning.losses import LOSSES, Loss
+from tomostain.learning.nets.layers import Norm
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,10 @@ class Method:
 
     ``there_and_back`` adds the stain -> CT generator (where ``adversarial_ct`` weighs anything, its discriminator too);
     ``paired`` False draws CT and stain from unrelated places; ``conditional`` shows the stain discriminator the CT;
-    ``pooled`` shows the discriminators older generated images; ``net`` is the generator and ``clip`` the largest norm
-    of its gradients (0: no limit) where a recipe names none.
+    ``pooled`` shows the discriminators older generated images; ``bounded_ct`` ends generated CT in tanh. What a recipe
+    leaves out is the method's: ``net`` the generator, ``clip`` the largest norm of its gradients (0: no limit), ``ema``
+    the memory of the mean of its weights (0: none), ``dye`` whether slides are trained on as the mean slide is dyed,
+    ``planes`` how many CT planes are seen (None: all that the pairs have), ``discriminator_norm``.
     """
 
     weights: Mapping[str, float]
@@ -25,8 +28,13 @@ class Method:
     paired: bool = True
     conditional: bool = False
     pooled: bool = True
-    net: str = "resnet"
+    bounded_ct: bool = True
+    net: str = "reference_resnet"
     clip: float = 0.0
+    ema: float = 0.0
+    dye: bool = False
+    planes: int | None = 1
+    discriminator_norm: Norm = "instance"
 
     def losses(self) -> dict[str, tuple[float, Loss]]:
         """All losses that weigh anything: name -> (weight, function).
@@ -68,15 +76,22 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             pooled=False,
             net="subpixel_unet",
             clip=1.0,
+            ema=0.999,
+            dye=True,
+            planes=None,
         ),
         "pix2pix": Method(
-            MappingProxyType({"adversarial": 1.0, "paired": 100.0}),
+            MappingProxyType({"adversarial_bce": 1.0, "paired": 100.0}),
             there_and_back=False,
             conditional=True,
             pooled=False,
+            net="reference_unet",
+            discriminator_norm="batch",
         ),
         "cyclegan": Method(
-            MappingProxyType({"adversarial": 1.0, "adversarial_ct": 1.0, "cycle": 10.0, "cycle_stain": 10.0}),
+            MappingProxyType(
+                {"adversarial": 1.0, "adversarial_ct": 1.0, "cycle": 10.0, "cycle_stain": 10.0, "identity": 5.0}
+            ),
             paired=False,
         ),
         "paired_cyclegan": Method(
@@ -93,5 +108,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
     }
 )
-"""Supervised: our own, no discriminator. Pix2Pix: Isola et al. 2017. CycleGAN: Zhu et al. 2017. Paired CycleGAN: after
-Irvine et al. 2025, whose weights are not known to us; these are our choice, tried in short runs only."""
+"""Supervised: our own, no discriminator. Pix2Pix: Isola et al. 2017. CycleGAN: Zhu et al. 2017, identity at half the
+weight of the cycles. Paired CycleGAN: after Irvine et al. 2025, whose weights are not known to us; these are our
+choice, tried in short runs only. All three see one CT plane, and have nothing that was added here since: no mean over
+the steps, no dye removal, no limit on gradients."""

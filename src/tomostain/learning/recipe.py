@@ -13,6 +13,7 @@ from tomostain._settings import SEED, SHARE, Within, check_numbers
 from tomostain.learning.augment import NO_AUGMENT, USUAL, Augment
 from tomostain.learning.methods import METHODS, Method
 from tomostain.learning.nets import NetSpec, Norm, Up, net_defaults
+from tomostain.pairs.recipe import MOST_PLANES
 
 Precision = Literal["32-true", "bf16-mixed"]
 _PASSING = frozenset(
@@ -53,7 +54,8 @@ class TrainRecipe:
     """Number of folds that the sorted specimens are dealt into, in turn, where ``fold`` is given."""
 
     net: str | None = None
-    """Generator: subpixel_unet, resnet, unet, or package.module:Class of your own; default: the method's."""
+    """Generator: subpixel_unet, resnet, unet, reference_resnet and reference_unet (those of CycleGAN and Pix2Pix), or
+    package.module:Class of your own; default: the method's."""
     width: Annotated[int | None, Within(1, 4096)] = None
     """Channels of the generator's first layer; cost grows with its square."""
     depth: Annotated[int | None, Within(0, 256)] = None
@@ -78,9 +80,13 @@ class TrainRecipe:
     """Show the discriminators every image brighter or darker, shifted and with a hole (Zhao et al. 2020): of use where
     pairs are few."""
 
-    dye: bool = True
+    planes: Annotated[int | None, Within(1, MOST_PLANES)] = None
+    """CT planes that are seen, the central ones of the pairs; default: the method's (supervised: all, others: 1)."""
+    most_pairs: Annotated[int | None, Within(1, 1e6)] = None
+    """Train on so many pairs at most, dealt from one specimen after the other."""
+    dye: bool | None = None
     """Train on slides that are all dyed as the mean slide is; each slide's dye strength and white balance are estimated
-    from pixels of equal CT value. Not for methods without pairs."""
+    from pixels of equal CT value. Default: the method's (supervised: yes). Not for methods without pairs."""
     weights: tuple[str, ...] = ()
     """Changes to the method's loss weights, each name=number: paired=50 structure=0 my_module:my_loss=2."""
     cycle_every: Annotated[int, Within(1, 1e6)] = 1
@@ -97,8 +103,9 @@ class TrainRecipe:
     """Largest norm of the generators' gradients, which are scaled down to it; 0: no limit. Default: the method's."""
     decay_from: Annotated[float, SHARE] = 0.5
     """Share of the steps after which the learning rate falls linearly to 0."""
-    ema: Annotated[float, SHARE] = 0.999
-    """Memory of the exponential mean of the weights (shorter at first), which is the stainer; 0: none."""
+    ema: Annotated[float | None, SHARE] = None
+    """Memory of the exponential mean of the weights (shorter at first), which is the stainer; 0: none. Default: the
+    method's (supervised: 0.999, others: 0)."""
     pool: Annotated[int, Within(0, 1e6)] = 50
     """Generated images kept to be shown to the discriminators again (Shrivastava et al. 2017)."""
     min_weight: Annotated[float, SHARE] = 0.5
@@ -184,6 +191,9 @@ class TrainRecipe:
             "lr": self.lr or usual.lr * (_FINE_TUNING if self.from_stainer else 1.0),
             "clip": method.clip if self.clip is None else self.clip,
             "precision": self.precision or "32-true",
+            "ema": method.ema if self.ema is None else self.ema,
+            "dye": method.paired and (method.dye if self.dye is None else self.dye),
+            "planes": self.planes or method.planes,
         }
         return Settled(**(own | chosen))
 
@@ -204,9 +214,9 @@ class TrainRecipe:
         more = _arguments("discriminator_args", self.discriminator_args)
         if ":" in self.discriminator:
             return NetSpec(self.discriminator, more)
-        return NetSpec(
-            self.discriminator, {"width": self.discriminator_width, "depth": self.discriminator_depth, **more}
-        )
+        norm = self.chosen_method().discriminator_norm
+        sizes = {"width": self.discriminator_width, "depth": self.discriminator_depth, "norm": norm}
+        return NetSpec(self.discriminator, {**sizes, **more})
 
     def augmentation(self) -> Augment:
         """How patches are varied."""
@@ -251,6 +261,8 @@ class Settled(TrainRecipe):
     lr: Annotated[float, Within(0, 10, above=True)] = 1e-3
     clip: Annotated[float, Within(0, 1e6)] = 1.0
     precision: Precision = "32-true"
+    ema: Annotated[float, SHARE] = 0.999
+    dye: bool = True
 
 
 _FINE_TUNING = 0.5
@@ -266,10 +278,19 @@ class _Usual:
     lr: float
 
 
-_USUAL = {"subpixel_unet": _Usual(128, 4, 1e-3), "resnet": _Usual(256, 2, 2e-4), "unet": _Usual(256, 2, 2e-4)}
+_USUAL = {
+    "subpixel_unet": _Usual(128, 4, 1e-3),
+    "resnet": _Usual(256, 2, 2e-4),
+    "unet": _Usual(256, 2, 2e-4),
+    "reference_resnet": _Usual(256, 1, 2e-4),
+    "reference_unet": _Usual(256, 1, 2e-4),
+}
 
 SMALL = TrainRecipe(
     method="paired_cyclegan",
+    net="resnet",
+    ema=0.999,
+    dye=True,
     tone=True,
     patch_px=96,
     width=16,

@@ -129,8 +129,12 @@ class Stainer:
         return stained
 
     def taken_px(self, side: int) -> int:
-        """The length of a tile's side as the net takes it: a multiple of its stride, and at least four of them."""
-        return max(-(-side // self.stride_px), _SMALLEST_STRIDES) * self.stride_px
+        """The length of a tile's side as the net takes it: a multiple of its stride, and at least four of them.
+
+        A net that can do with fewer says so as ``least_strides``.
+        """
+        least = int(getattr(self.net, "least_strides", _SMALLEST_STRIDES))
+        return max(-(-side // self.stride_px), least) * self.stride_px
 
     def prepared(self, ct: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
         """The net's input for CT values (..., planes, y, x): unit values, float32, of lengths the net can take.

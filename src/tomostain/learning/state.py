@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from tomostain.learning.checkpoint import optimiser_tensors, restore_optimiser
+from tomostain.learning.losses import ADVERSARIAL
 from tomostain.learning.methods import Method
 from tomostain.learning.nets import build_discriminator, build_generator
 from tomostain.learning.nets.toned import Toned
@@ -62,9 +63,9 @@ class State:
         if start is not None:
             take_over(self.nets["stain_generator"], start)
         if method.there_and_back:
-            plain = {} if ":" in spec.name else {"bounded": False, "tone": False}
+            plain = {} if ":" in spec.name else {"bounded": method.bounded_ct, "tone": False}
             self.nets["ct_generator"] = build_generator(spec, 3, 1, **plain)
-        if {"adversarial", "adversarial_hinge"} & set(weights):
+        if set(ADVERSARIAL) & set(weights):
             self.nets["stain_discriminator"] = build_discriminator(discriminator, 3 + planes * method.conditional)
         if "adversarial_ct" in weights:
             self.nets["ct_discriminator"] = build_discriminator(discriminator, 1)

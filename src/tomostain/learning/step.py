@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from tomostain.learning.losses import WAY_BACK, Translation, discriminator_loss
+from tomostain.learning.losses import ADVERSARIAL, WAY_BACK, Translation, discriminator_loss
 from tomostain.learning.methods import Method
 from tomostain.learning.patches import Patch
 from tomostain.learning.recipe import Settled
@@ -48,10 +48,12 @@ def take_step(
             shown["ct_discriminator"] = t.shown_ct, state.pools["ct_discriminator"].exchange(t.shown_fake_ct, rng)
     if not shown:
         return terms
-    hinged = {"stain_discriminator"} if "adversarial_hinge" in losses else set()
+    objectives = {"stain_discriminator": next((name for name in ADVERSARIAL if name in losses), ADVERSARIAL[0])}
     with fabric.autocast():
         lessons = {
-            name: discriminator_loss(state.nets[name](real), state.nets[name](fake), hinge=name in hinged)
+            name: discriminator_loss(
+                state.nets[name](real), state.nets[name](fake), objective=objectives.get(name, ADVERSARIAL[0])
+            )
             for name, (real, fake) in shown.items()
         }
         total = torch.stack(list(lessons.values())).sum()

@@ -126,7 +126,7 @@ def _fit(
         first_interrupt_waits(fabric.world_size == 1) as interrupted,
     ):
         method, ct_range = recipe.chosen_method(), fitted_range(pairs, recipe)
-        dyes = dyes_of(pairs) if recipe.dye and method.paired else {}
+        dyes = dyes_of(pairs) if recipe.dye else {}
         state = State(recipe, method, len(pairs[0].ct), fabric.device, start.net if start else None)
         identity = {"recipe": json.loads(json.dumps(recipe.lasting())), "pairs": _digest(pairs)}
         identity |= {"start": start.sha256 if start else ""}

@@ -41,6 +41,9 @@ class PairRecipe:
     """Pixel size in um, where the slide (or the aligned images) does not state it."""
     anchors: Annotated[tuple[float, float] | None, Within(-1e30, 1e30)] = None
     """Grey values of soft tissue and of bone in the CT, where they are not found or wrong (`tomostain inspect`)."""
+    placements: Path | None = None
+    """Of a phantom cohort: the folder that `tomostain register` wrote for its slides, named SPECIMEN_SLIDE, instead of
+    the true placements and damage masks. Slides that were refused make no pair."""
     check: bool = False
     """Only check the table and report all of its faults; nothing is written."""
     reading: Annotated[VolumeOptions, Parameter(name="*")] = AS_STATED

@@ -67,3 +67,14 @@ def folds(items: Sequence[Item], count: int) -> list[tuple[str, ...]]:
             f"{len(known)} specimens ({', '.join(known)}) cannot make {count} folds; choose 2 to {len(known)}"
         )
     return [tuple(known[index::count]) for index in range(count)]
+
+
+def few(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` items, dealt from one specimen after the other, in their own order."""
+    turns: dict[str, int] = {}
+    ranked = []
+    for place, item in enumerate(items):
+        turn = turns[item.specimen] = turns.get(item.specimen, -1) + 1
+        ranked.append((turn, item.specimen, place))
+    chosen = {place for _, _, place in sorted(ranked)[:count]}
+    return [item for place, item in enumerate(items) if place in chosen]

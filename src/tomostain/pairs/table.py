@@ -139,26 +139,34 @@ def rows_of_table(table: Path, recipe: PairRecipe, *, placed: bool = True) -> li
 def rows_of_cohort(folder: Path, recipe: PairRecipe) -> list[Row]:
     """One row for each slide of a phantom cohort, with its true placement, damage mask, stain and tissues.
 
+    With ``recipe.placements``, those of its slides that were registered, without damage masks.
+
     Raises
     ------
     FileNotFoundError, ValueError
-        The folder is not a finished cohort, or a damaged one.
+        The folder is not a finished cohort, a damaged one, or none of its slides was registered.
     """
     cohort = read_cohort(folder)
     rows = []
     for specimen in cohort["specimens"]:
         truth = TruthFiles(folder / specimen["stain_truth"], folder / specimen["labels"])
         for slide in specimen["slides"]:
-            made = dataclasses.replace(
-                recipe,
-                specimen=specimen["name"],
-                placement=folder / slide["placement"],
-                exclude=folder / slide["damage"],
-                stain=cohort.get("stain", recipe.stain),
-            )
             name = checked_name(f"{specimen['name']}_{slide['name']}", "pair")
+            placement, exclude = folder / slide["placement"], folder / slide["damage"]
+            if recipe.placements is not None:
+                placement, exclude = recipe.placements / f"{name}.placement.json", None
+                if not placement.is_file():
+                    continue
+            stain = cohort.get("stain", recipe.stain)
+            made = dataclasses.replace(
+                recipe, specimen=specimen["name"], placement=placement, exclude=exclude, stain=stain
+            )
             volume, picture = folder / specimen["ct"], folder / slide["slide"]
             rows.append(Row(volume, picture, name, made, f"{FILE}, {name}", truth))
+    if not rows:
+        raise ValueError(
+            f"{recipe.placements} holds no placement of a slide of {folder}, such as S00_slide_0.placement.json"
+        )
     return rows
 
 

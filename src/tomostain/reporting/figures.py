@@ -72,7 +72,7 @@ def scores_figure(
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for panel, metric in zip(panels, metrics, strict=True):
             for row, (method, values) in enumerate(spread.items()):
-                colour = METHOD_COLOURS.get(method, _CYCLE[-1])
+                colour = METHOD_COLOURS.get(method, _CYCLE[row % len(_CYCLE)])
                 dots = np.asarray(points[method][metric], dtype=np.float64)
                 dots = dots[np.isfinite(dots)]
                 panel.plot(dots, np.full(dots.size, row - 0.2), "o", ms=3.2, mew=0, color=colour, alpha=0.45)

@@ -148,7 +148,8 @@ def load_baselines(folder: Path) -> dict[str, Baseline]:
     path = Path(folder) / FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} has no {FILE}, so it is not a finished stainer; train it with `tomostain train`"
+            f"{folder} has no {FILE}, so it is not a finished stainer; train it with `tomostain train`, or "
+            "import it with the pairs that it was trained on (`tomostain import ... --pairs`)"
         )
     try:
         text = json.loads(path.read_text(encoding="utf-8"))

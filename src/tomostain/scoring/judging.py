@@ -189,16 +189,23 @@ def _score(pair: Pair, method: str, predicted: RGB, metrics: Mapping[str, Metric
         pair.specimen,
         pair.name,
         method,
-        _values(pair, predicted, weight, metrics),
+        values_of(pair, predicted, weight, metrics),
         int((weight > 0).sum()),
         mean_difference(predicted, pair.stain, weight),
-        _values(pair, fitted, weight, metrics),
+        values_of(pair, fitted, weight, metrics),
     )
 
 
-def _values(
+def values_of(
     pair: Pair, predicted: RGB, weight: npt.NDArray[np.float32], metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
+    """Each metric of a picture (y, x, 3) uint8 against the pair's section, by ``weight`` (y, x).
+
+    Raises
+    ------
+    ValueError
+        A metric cannot be computed on the pair.
+    """
     pred, target = (torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] for rgb in (predicted, pair.stain))
     values = {}
     for name, metric in metrics.items():

@@ -19,7 +19,12 @@ from tomostain.scoring.lpips import Lpips
 WINDOW_PX, WINDOW_SIGMA_PX = 11, 1.5
 """SSIM's gaussian window, as published."""
 
-HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType({"ssim": True, "psnr": True, "lpips": False})
+_EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the five scales of MS-SSIM, as published."""
+
+HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
+    {"ssim": True, "psnr": True, "lpips": False, "ms_ssim": True, "delta_e": False, "kid": False}
+)
 """Which way each metric points; a metric that is not named here is better when higher."""
 
 
@@ -48,6 +53,37 @@ def ssim(pred: Tensor, target: Tensor, *, data_range: float, mask: Tensor | None
         As for all metrics, and where nothing is left 5 px from the image border.
     """
     pred, target, weight = _checked(pred, target, data_range, mask)
+    return _similarity(pred, target, weight, data_range)[0].mean(dim=1)
+
+
+def ms_ssim(pred: Tensor, target: Tensor, *, data_range: float, mask: Tensor | None = None) -> Tensor:
+    """SSIM over five scales, each half as fine (Wang, Simoncelli, Bovik, 2003), masked as ``ssim`` is.
+
+    Of images below 176 px as many scales are used as they have, with the published exponents scaled to the same sum. A
+    negative contrast term counts as 0, as usual. Smaller images are means of 2 x 2 pixels by weight.
+
+    Raises
+    ------
+    ValueError
+        As for ``ssim``.
+    """
+    pred, target, weight = _checked(pred, target, data_range, mask)
+    shortest = min(pred.shape[2:])
+    scales = max(1, sum(shortest >> level >= WINDOW_PX for level in range(len(_EXPONENTS))))
+    whole_sum = sum(_EXPONENTS)  # 1.0001, as published
+    exponents = [exponent * whole_sum / sum(_EXPONENTS[:scales]) for exponent in _EXPONENTS[:scales]]
+    product = pred.new_ones(pred.shape[:2])
+    for level, exponent in enumerate(exponents):
+        whole, contrast = _similarity(pred, target, weight, data_range)
+        product = product * (whole if level == scales - 1 else contrast).clamp_min(0.0) ** exponent
+        coarse = functional.avg_pool2d(weight, 2)
+        pred, target = (functional.avg_pool2d(i * weight, 2) / coarse.clamp_min(1e-9) for i in (pred, target))
+        weight = coarse
+    return product.mean(dim=1)
+
+
+def _similarity(pred: Tensor, target: Tensor, weight: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+    """SSIM and its contrast-structure term of checked images, each (b, 3): means by weight."""
     margin = WINDOW_PX // 2
     counted = weight[..., margin:-margin, margin:-margin]
     if counted.numel() == 0 or not bool((counted.sum(dim=(1, 2, 3)) > 0).all()):
@@ -59,8 +95,10 @@ def ssim(pred: Tensor, target: Tensor, *, data_range: float, mask: Tensor | None
     var_t = _blur(target * target * weight) / safe - mean_t * mean_t
     shared = _blur(pred * target * weight) / safe - mean_p * mean_t
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    similar = (2 * mean_p * mean_t + c1) * (2 * shared + c2) / ((mean_p**2 + mean_t**2 + c1) * (var_p + var_t + c2))
-    return (similar.mean(dim=1, keepdim=True) * counted).sum(dim=(1, 2, 3)) / counted.sum(dim=(1, 2, 3))
+    contrast = (2 * shared + c2) / (var_p + var_t + c2)
+    whole = (2 * mean_p * mean_t + c1) / (mean_p**2 + mean_t**2 + c1) * contrast
+    total = counted.sum(dim=(2, 3))
+    return (whole * counted).sum(dim=(2, 3)) / total, (contrast * counted).sum(dim=(2, 3)) / total
 
 
 def lpips(
@@ -119,5 +157,7 @@ def _size(x: Tensor) -> str:
     return " x ".join(str(n) for n in x.shape)
 
 
-METRICS: Mapping[str, Callable[..., Tensor]] = MappingProxyType({"ssim": ssim, "psnr": psnr, "lpips": lpips})
+METRICS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
+    {"ssim": ssim, "psnr": psnr, "lpips": lpips, "ms_ssim": ms_ssim}
+)
 """Every metric by its name; each is called with ``(pred, target, *, data_range, mask=None)``."""

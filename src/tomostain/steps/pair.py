@@ -28,8 +28,8 @@ def pair(*paths: Path, recipe: PairRecipe = PairRecipe()) -> Path:
     specimen and, as needed, name, placement, checked, aligned, planes, exclude, stain, spacing_um ("z y x", or one
     number), slide_um, and for raw values shape ("z y x"), dtype, offset; paths are relative to the table, a column
     named comment is not read. A placement marked CHECK BY EYE is left out until checked says yes. TABLE.csv --check
-    only checks it. COHORT OUT makes the pairs of a phantom cohort, with its true placements and damage masks, the
-    perfect section and the tissue labels.
+    only checks it. COHORT OUT makes the pairs of a phantom cohort, with its true placements and damage masks
+    (--placements: those that were registered), the perfect section and the tissue labels.
 
     Parameters
     ----------

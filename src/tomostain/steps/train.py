@@ -22,7 +22,7 @@ from tomostain.learning.training import fit
 from tomostain.pairs.alike import check_alike
 from tomostain.pairs.pair import Pair, load_pair, pairs_in
 from tomostain.pairs.scale import on_one_scale
-from tomostain.pairs.splits import folds, hold_out
+from tomostain.pairs.splits import few, folds, hold_out
 from tomostain.scoring.baselines import fit_baselines, save_baselines
 
 PLAN = "plan.json"
@@ -89,9 +89,9 @@ def _train(pairs: Path, out: Path, recipe: TrainRecipe) -> dict[str, Any]:
     start = Stainer.load(Path(recipe.from_stainer)) if recipe.from_stainer else None
     if start is not None:
         check_start(start, training[0], recipe)
-        training, held_out = (
-            [replace(p, ct=p.central_planes(start.planes)) for p in part] for part in (training, held_out)
-        )
+    training = few(training, recipe.most_pairs) if recipe.most_pairs else training
+    if planes := start.planes if start is not None else recipe.filled().planes:
+        training, held_out = ([replace(p, ct=p.central_planes(planes)) for p in part] for part in (training, held_out))
     settled = _settled(out, recipe if start is None else from_start(recipe, start), training)
     introduce(training, held_out, settled)
     model = fit(training, out, settled, held=held_out, start=start)

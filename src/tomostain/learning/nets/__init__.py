@@ -13,12 +13,21 @@ from torch import nn
 from tomostain._imports import pick
 from tomostain.learning.nets.layers import Generator, Norm, Up
 from tomostain.learning.nets.patchgan import PatchGAN
+from tomostain.learning.nets.reference import ReferenceResNet, ReferenceUNet
 from tomostain.learning.nets.resnet import ResNet
 from tomostain.learning.nets.subpixel_unet import SubpixelUNet
 from tomostain.learning.nets.toned import Toned
 from tomostain.learning.nets.unet import UNet
 
-GENERATORS: Mapping[str, Any] = MappingProxyType({"subpixel_unet": SubpixelUNet, "resnet": ResNet, "unet": UNet})
+GENERATORS: Mapping[str, Any] = MappingProxyType(
+    {
+        "subpixel_unet": SubpixelUNet,
+        "resnet": ResNet,
+        "unet": UNet,
+        "reference_resnet": ReferenceResNet,
+        "reference_unet": ReferenceUNet,
+    }
+)
 """By name: Module(in_channels, out_channels, **args) that keeps the contract of ``Generator``."""
 
 DISCRIMINATORS: Mapping[str, Any] = MappingProxyType({"patchgan": PatchGAN})

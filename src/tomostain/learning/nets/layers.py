@@ -113,7 +113,7 @@ def halo_of(layers: Sequence[Layer], stride_px: int) -> int:
             elif kind == "resize":
                 first, last = first // stride, last // stride
             else:
-                pad = (kernel - stride) // 2
+                pad = (kernel - stride + 1) // 2
                 first, last = -((kernel - 1 - pad - first) // stride), (last + pad) // stride
         reach = max(reach, position - first, last - position)
     return -(-reach // stride_px) * stride_px

@@ -37,7 +37,7 @@ class Toned(nn.Module):
         self.inner, self.planes = inner, planes
         self.halo_px, self.stride_px, self.tile_exact = inner.halo_px, inner.stride_px, inner.tile_exact
         self.register_buffer("tone", torch.zeros(colours, TONE_KNOTS))
-        last = [module for module in inner.modules() if isinstance(module, nn.Conv2d)][-1]
+        last = [module for module in inner.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)][-1]
         nn.init.zeros_(last.weight)
         if last.bias is not None:
             nn.init.zeros_(last.bias)
