@@ -33,6 +33,7 @@ from tomostain.learning.nets import NetSpec, build_generator
 from tomostain.learning.patches import Patch, stack
 from tomostain.learning.ranges import CTRange
 from tomostain.learning.stainer import Stainer
+from tomostain.learning.start import take_over
 from tomostain.phantom.attenuation import attenuation
 from tomostain.phantom.cohort import CohortRecipe, write_cohort
 from tomostain.phantom.recipe import AnatomyRecipe, Material
@@ -166,10 +167,25 @@ def turned(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return (about(0, spin) @ about(1, tilt) @ about(0, heading)).astype(np.float32)
 
 
-def train(out: Path, specimens: list[Specimen], steps: int, batch: int, lr: float, seed: int) -> None:
-    """Adam with a short warm-up and a cosine to 0; running mean of the weights; a checkpoint every 500 steps."""
+@dataclass(frozen=True)
+class Settings:
+    """How it is trained; ``start`` is a stainer to go on from."""
+
+    steps: int
+    batch: int
+    lr: float
+    seed: int
+    start: Path | None
+    bf16: bool
+
+
+def train(out: Path, specimens: list[Specimen], settings: Settings) -> None:
+    """Adam with a short warm-up and a cosine to 0; running mean of the weights; a checkpoint every 250 steps."""
+    steps, batch, lr, seed = settings.steps, settings.batch, settings.lr, settings.seed
     torch.manual_seed(seed)
     net = build_generator(SPEC, PLANES, 3).to(memory_format=torch.channels_last)
+    if settings.start:
+        print("tensors taken over, of how many:", take_over(net, Stainer.load(settings.start).net))
     mean = build_generator(SPEC, PLANES, 3)
     mean.load_state_dict(net.state_dict())
     adam = torch.optim.AdamW(net.parameters(), lr, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -188,7 +204,7 @@ def train(out: Path, specimens: list[Specimen], steps: int, batch: int, lr: floa
             ahead.append(helper.submit(draw_batch, specimens, seed, step + 3, batch))
             adam.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))
             ct = here.ct.to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
                 fake = net(ct)
             t = Translation(here, here, stain_generator=lambda _, fake=fake.float(): fake)
             loss = paired(t) + squared(t) + 0.2 * ssim_loss(t)
@@ -207,7 +223,7 @@ def train(out: Path, specimens: list[Specimen], steps: int, batch: int, lr: floa
                 with lines.open("a") as stream:
                     stream.write(json.dumps(line) + "\n")
                 shown.clear()
-            if (step + 1) % 500 == 0 or step + 1 == steps:
+            if (step + 1) % 250 == 0 or step + 1 == steps:
                 kept = {"net": net.state_dict(), "mean": mean.state_dict(), "adam": adam.state_dict(), "step": step + 1}
                 torch.save(kept, out / "checkpoint.part")
                 (out / "checkpoint.part").replace(file)
@@ -249,10 +265,12 @@ def main() -> None:
     words.add_argument("--batch", type=int, default=4)
     words.add_argument("--lr", type=float, default=1.5e-3)
     words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--start", type=Path, help="a stainer whose weights are gone on from")
+    words.add_argument("--bf16", action="store_true", help="bfloat16, where the processor is faster with it")
     given = words.parse_args()
     (given.out / "specimens").mkdir(parents=True, exist_ok=True)
     specimens = [read_specimen(given.out / "specimens", number) for number in range(given.specimens)]
-    train(given.out, specimens, given.steps, given.batch, given.lr, given.seed)
+    train(given.out, specimens, Settings(given.steps, given.batch, given.lr, given.seed, given.start, given.bf16))
 
 
 if __name__ == "__main__":

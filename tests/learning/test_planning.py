@@ -24,8 +24,9 @@ def test_steps_follow_from_hours_and_from_what_there_is_to_learn(pairs, monkeypa
     settled, choices = plan(TrainRecipe(hours=0.1, device="cpu", **SIZES), pairs)
     assert settled.precision == "bf16-mixed"
     assert settled.steps == pytest.approx(0.1 * 3600 / 0.25, rel=0.1)
-    assert {choice.setting for choice in choices} == {"net", "patch_px", "batch", "precision", "steps", "time"}
-    assert "32-true 0.50 s a step, bf16-mixed 0.25 s a step" in str(choices[3])
+    assert {choice.setting for choice in choices} == {"pairs", "net", "patch_px", "batch", "precision", "steps", "time"}
+    assert "32-true 0.50 s a step, bf16-mixed 0.25 s a step" in str(choices[4])
+    assert choices[0].value == f"{len(pairs)} of {len({pair.specimen for pair in pairs})} specimens, 5 um"
     few, _ = plan(TrainRecipe(hours=1000.0, device="cpu", **SIZES), pairs)
     area = sum(float((pair.weight > 0).sum()) for pair in pairs)
     assert few.steps == max(500, int(4000 * area / (few.batch * few.patch_px**2)))

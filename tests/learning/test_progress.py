@@ -1,6 +1,9 @@
 """progress.png shows what curves.csv holds, and the latest sample."""
 
+import io
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -37,3 +40,17 @@ def test_each_sample_renews_progress_png(tmp_path):
         pictures.append(np.asarray(Image.open(tmp_path / "progress.png").convert("RGB")))
     assert pictures[0].shape == pictures[1].shape == (770, 1210, 3)
     assert (pictures[0] != pictures[1]).any()
+
+
+def test_tensorboard_reads_the_values_of_the_csv_and_the_picture(tmp_path):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    curves = Curves(tmp_path / "curves.csv", ["paired"], tensorboard=True)
+    curves.add(4, {"paired": 0.5})
+    curves.add(8, {"paired": 0.25})
+    curves.show(4, np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    Curves(tmp_path / "curves.csv", ["paired"], step=4, tensorboard=True).add(8, {"paired": 0.125})  # resumed
+    events = reading.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("paired")] == [(4, 0.5), (8, 0.125)]
+    (picture,) = events.Images("CT, virtual stain, true stain")
+    shown = np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))
+    np.testing.assert_array_equal(shown, np.arange(48, dtype=np.uint8).reshape(4, 4, 3))

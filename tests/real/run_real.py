@@ -6,7 +6,6 @@ The images are found through TOMOSTAIN_SHARED, or in ../shared beside the projec
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image
 
 from tomostain import runs
 from tomostain.io.volumes.options import VolumeOptions
-from tomostain.learning.recipe import SMALL
 from tomostain.steps.evaluate import EvaluateRecipe, evaluate
 from tomostain.steps.pair import PairRecipe, pair
 from tomostain.steps.report import report
@@ -74,7 +72,7 @@ def main(out: Path) -> int:
     if not (shared / "data").is_dir():
         print(f"real images not found: set TOMOSTAIN_SHARED, or put them at {shared}", file=sys.stderr)
         return 1
-    settings = replace(SMALL, hold_out=("jaw_right",), steps=2500, patch_px=128)
+    settings = TrainRecipe(hold_out=("jaw_right",), tone=True, hours=0.25)
     pairs, stainer, evaluation = learn_jaw(shared, out, recipe=settings)
     stained = out / "trabecular.ome.zarr"
     if not runs.is_complete(stained):

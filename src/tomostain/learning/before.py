@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tomostain._imports import require
 from tomostain.learning.nets import build_generator
 from tomostain.learning.recipe import Settled, TrainRecipe
 from tomostain.pairs.pair import Pair
@@ -14,7 +15,9 @@ from tomostain.pairs.splits import specimens_of
 
 
 def check_network(recipe: TrainRecipe) -> None:
-    """Refuse unknown names and misfitting sizes before anything is read; builds no weights."""
+    """Refuse unknown names, misfitting sizes and a missing package before anything is read; builds no weights."""
+    if recipe.tensorboard:
+        require("tensorboard", extra="tensorboard")
     recipe.chosen_method()
     recipe.augmentation()
     with torch.device("meta"):

@@ -21,16 +21,22 @@ from tomostain.learning.patches import Patch
 from tomostain.learning.ranges import RGBRange
 from tomostain.runs import whole, write_text_atomically
 
-FILE, PROGRESS = "curves.csv", "progress.png"
+FILE, PROGRESS, BOARD = "curves.csv", "progress.png", "tensorboard"
 
 
 class Curves:
     """curves.csv, one line each few steps; blank where a value was not taken.
 
-    Opening it for ``step`` drops the lines of later steps, which a resumed training writes again.
+    Opening it for ``step`` drops the lines of later steps, which a resumed training writes again. With ``tensorboard``
+    the same values and the sample pictures are written for TensorBoard, into a folder beside it.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], *, step: int = 0) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], *, step: int = 0, tensorboard: bool = False) -> None:
+        self.board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(path.parent / BOARD, purge_step=step + 1)
         self.path, self.columns = path, ("step", *columns)
         kept: list[dict[str, str]] = []
         if step and path.is_file():
@@ -50,6 +56,16 @@ class Curves:
         row = [str(step), *(f"{values[name]:.6g}" if name in values else "" for name in self.columns[1:])]
         with self.path.open("a", newline="", encoding="utf-8") as file:
             file.write(",".join(row) + "\n")
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+            self.board.flush()
+
+    def show(self, step: int, picture: npt.NDArray[np.uint8]) -> None:
+        """Give TensorBoard a sample picture, (y, x, 3)."""
+        if self.board:
+            self.board.add_image("CT, virtual stain, true stain", picture, step, dataformats="HWC")
+            self.board.flush()
 
 
 class Tally:
@@ -91,8 +107,8 @@ class Tally:
         return {"names": self.names, "steps": [{n: float(v) for n, v in step.items()} for step in self.steps]}
 
 
-def save_samples(path: Path, patches: Patch, stained: Tensor) -> None:
-    """Write a picture: a row for each patch, of CT, virtual stain and true stain (masked pixels grey).
+def save_samples(path: Path, patches: Patch, stained: Tensor) -> npt.NDArray[np.uint8]:
+    """Write a picture, and return it: a row for each patch, of CT, virtual stain and true stain (masked pixels grey).
 
     ``stained`` is (b, 3, y, x) in [-1, 1]; CT is shown with its range as black to white. In the folder above,
     progress.png then shows curves.csv and the first row of this picture.
@@ -110,6 +126,7 @@ def save_samples(path: Path, patches: Patch, stained: Tensor) -> None:
     )
     with whole(path.parents[1] / PROGRESS) as part:
         figure.savefig(part, format="png", dpi=110)
+    return picture
 
 
 def progress_figure(lines: Sequence[Mapping[str, str]], sample: npt.NDArray[np.uint8], title: str) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -61,7 +62,7 @@ def plan(recipe: TrainRecipe, pairs: Sequence[Pair]) -> tuple[Settled, list[Choi
     on_gpu = device.type != "cpu"
     where = "a GPU" if on_gpu else f"{recipe.threads or torch.get_num_threads()} threads of the processor"
     source = f"from {recipe.from_stainer}" if recipe.from_stainer else f"the network of the method {recipe.method}"
-    choices = [Choice("net", usual.net, source)]
+    choices = [_described(pairs), Choice("net", usual.net, source)]
     stride = _stride(usual, len(pairs[0].ct))
     edge = max(max(pair.grid.shape) for pair in pairs)
     patch_px = recipe.patch_px or min(usual.patch_px, max(-(-edge // stride) * stride, 2 * stride))
@@ -132,7 +133,25 @@ def seconds_per_step(recipe: Settled, pairs: Sequence[Pair]) -> float:
             float(next(iter(terms.values())).detach())  # waits for a GPU
             took.append(time.perf_counter() - begun)
     torch.set_num_threads(threads)
-    return sorted(took[_WARM:])[_TIMED // 2]
+    return statistics.median_high(took[_WARM:])
+
+
+def _described(pairs: Sequence[Pair]) -> Choice:
+    """What there is to learn from: number, pixel size, share that counts, and how well it is registered."""
+    specimens = {pair.specimen for pair in pairs}
+    share = sum(float(pair.weight.sum()) for pair in pairs) / sum(pair.weight.size for pair in pairs)
+    pixel_um = float(pairs[0].grid.spacing_um[0])
+    errors = [float(pair.notes["expected_tre_um"]) for pair in pairs if "expected_tre_um" in pair.notes]
+    placed = (
+        f"registration error expected: {statistics.median(errors) / pixel_um:.1f} px"
+        if errors
+        else "registration not judged"
+    )
+    return Choice(
+        "pairs",
+        f"{len(pairs)} of {len(specimens)} specimens, {pixel_um:g} um",
+        f"{share:.0%} of their area counts; {placed}",
+    )
 
 
 def _given(value: Any, reason: str) -> str:

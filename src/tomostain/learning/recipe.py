@@ -28,6 +28,7 @@ _PASSING = frozenset(
         "device",
         "sample_every",
         "validate_every",
+        "tensorboard",
         "any_values",
     }
 )
@@ -142,6 +143,8 @@ class TrainRecipe:
     """Steps between sample pictures; 0: none but the last."""
     validate_every: Annotated[int, Within(0, 1e9)] = 500
     """Steps between scores on the held-out specimens' patches; 0: none."""
+    tensorboard: bool = False
+    """Write the curves and sample pictures for TensorBoard too, into the folder tensorboard (extra: tensorboard)."""
     checkpoint_minutes: Annotated[float, Within(0, 1e6)] = 5.0
     """Time between full-state checkpoints, of which the last two are kept."""
     checkpoint_every: Annotated[int, Within(0, 1e9)] = 0

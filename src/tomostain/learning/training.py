@@ -140,7 +140,8 @@ def _fit(
             state.restore(shared, own, fabric.device)
             begin, tally = int(about["step"]), Tally(**about["tally"])
         watched = evenly(held or pairs, ct_range=ct_range, patch_px=recipe.patch_px, count=_WATCHED)
-        curves = Curves(out / CURVES, _lines(tally, recipe, held), step=begin) if first else None
+        lines = _lines(tally, recipe, held)
+        curves = Curves(out / CURVES, lines, step=begin, tensorboard=recipe.tensorboard) if first else None
         feed = Feed(_patches(pairs, ct_range, recipe), helpers, recipe, method, fabric)
         kept = lined = time.monotonic()
         end = begin if recipe.finish_now else recipe.steps
@@ -166,8 +167,9 @@ def _fit(
                     curves.add(done, values)
                 if watch:
                     watch(done, values)
-            if first and (last or (recipe.sample_every and done % recipe.sample_every == 0)):
-                save_samples(out / "samples" / f"step_{done:06d}.png", watched, _stained(state, watched, fabric))
+            if curves and (last or (recipe.sample_every and done % recipe.sample_every == 0)):
+                file = out / "samples" / f"step_{done:06d}.png"
+                curves.show(done, save_samples(file, watched, _stained(state, watched, fabric)))
             minutes = fabric.broadcast(time.monotonic() - kept) / 60.0
             stop = interrupted() and not last
             if last or stop or minutes > recipe.checkpoint_minutes or _every(recipe.checkpoint_every, done):
