@@ -57,8 +57,13 @@ class Levels(nn.Module):
     gains, to_bone = (60.0, 25.0, 10.0, 4.0), 1.17
     channels = 16, 16, 32
 
-    def __init__(self) -> None:
+    def __init__(self, planes: int) -> None:
         super().__init__()
+        away = (torch.arange(planes) - planes // 2).abs()
+        near = (away <= 1).float()
+        self.slabs = nn.Parameter(
+            torch.stack([torch.ones(planes), near * planes / near.sum()])[..., None, None] / planes
+        )
         gains = torch.tensor(2 * self.gains)
         places = torch.tensor([0.0] * len(self.gains) + [self.to_bone] * len(self.gains))
         self.centre, self.gain = nn.Parameter(torch.tensor(-0.52)), nn.Parameter(gains)
@@ -67,12 +72,9 @@ class Levels(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(b, planes, y, x) -> (b, 16, y / 2, x / 2), the same at 1/4, and (b, 32, y / 8, x / 8) with wider means too.
 
-        Half of the channels are means over all planes, half over the central three.
+        Half of the channels begin as means over all planes, half over the central three.
         """
-        middle = image.shape[1] // 2
-        relative = image - self.centre
-        near = relative[:, max(middle - 1, 0) : middle + 2]
-        half = functional.avg_pool2d(torch.cat([relative.mean(1, True), near.mean(1, True)], dim=1), 2)
+        half = functional.avg_pool2d(functional.conv2d(image - self.centre, self.slabs), 2)
         quarter = functional.avg_pool2d(half, 2)
         eighth = functional.avg_pool2d(quarter, 2)
         wide = functional.avg_pool2d(eighth, 5, 1, 2, count_include_pad=False)
@@ -131,7 +133,7 @@ class SubpixelUNet(nn.Module):
         self.stride_px, self.tile_exact = 8, norm != "instance"
         fine, middle, coarse, full = width, 2 * width, 4 * width, max(width // 2, out_channels)
         self.central = slice(3 * (in_channels // 2), 3 * (in_channels // 2) + 3)
-        self.windows, self.levels = Windows(), Levels()
+        self.windows, self.levels = Windows(), Levels(in_channels)
         self.half_levels, self.quarter_levels, self.eighth_levels = (
             _silent(nn.Conv2d(shown, channels, 3, 1, 1, bias=False))
             for shown, channels in zip(Levels.channels, (fine, middle, coarse), strict=True)
