@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tomostain.pairs.splits import folds, hold_out, specimens_of
+from tomostain.pairs.splits import few, folds, hold_out, specimens_of
 
 
 @dataclass
@@ -47,3 +47,10 @@ def test_holding_out_everything_is_refused():
 def test_an_item_without_a_specimen_is_refused():
     with pytest.raises(ValueError, match="names no specimen"):
         specimens_of([Item("S1"), Item("")])
+
+
+def test_few_pairs_are_dealt_from_one_specimen_after_the_other():
+    items = [Item(name, f"{name}-{i}") for i, name in enumerate("AAABBC")]
+    assert [item.specimen for item in few(items, 4)] == ["A", "A", "B", "C"]
+    assert few(items, 3) == [items[0], items[3], items[5]]
+    assert few(items, 99) == items

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import tifffile
 from tomostain.io.volumes import read_volume
 from tomostain.learning.stainer import Stainer
 from tomostain.pairs.pair import load_pair
+from tomostain.steps.experiment import ExperimentRecipe, experiment
 from tomostain.steps.train import TrainRecipe
 
 SPEC = importlib.util.spec_from_file_location("run_real", Path(__file__).with_name("run_real.py"))
@@ -55,6 +57,22 @@ def test_jaw_is_scored_on_the_side_it_never_saw(jaw):
     scores = {row["method"]: {name: float(row[name]) for name in ("ssim", "psnr", "lpips")} for row in rows}
     assert scores["colour table"]["psnr"] > scores["mean colour"]["psnr"]
     assert 0 < scores["stainer"]["ssim"] < 1
+
+
+def test_methods_are_compared_on_the_jaw_by_region(jaw, tmp_path):
+    small = ":width=4:patch_px=64:discriminator_width=4"
+    methods = (f"pix2pix{small}:depth=5", f"paired_cyclegan{small}:depth=1", f"supervised{small}:depth=1:perceptual=0")
+    recipe = ExperimentRecipe(methods=methods, steps=2, folds=2, seeds=1, metrics=("ssim", "psnr"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the grey values of specimen jaw_")  # two halves of one small section
+        page = experiment(jaw[0], tmp_path / "experiment", recipe=recipe)
+    found = json.loads((tmp_path / "experiment" / "results.json").read_text())
+    assert found["runs"] == {"done": 6, "of": 6}
+    assert found["set_up"]["simulated"] == 0
+    assert set(found["specimens"]["steps"][methods[0]]["ssim"]) == {"jaw_left", "jaw_right"}
+    text = page.read_text()
+    assert "With 2 specimens no test over specimens can show a difference." in text
+    assert "Simulated" not in text
 
 
 def test_trabecular_stack_is_stained_and_read_by_others(shared, jaw, tmp_path):

@@ -15,7 +15,7 @@ from tomostain.io.ome_zarr import create_volume
 from tomostain.io.volumes import read_volume
 from tomostain.io.writers.pyramidal_tiff import write_slide
 from tomostain.pairs.pair import load_pair
-from tomostain.pairs.table import rows_of_table
+from tomostain.pairs.table import rows_of_cohort, rows_of_table
 from tomostain.steps.pair import PairRecipe, pair
 
 
@@ -265,3 +265,24 @@ def test_a_pair_says_which_of_its_images_were_simulated(lab, ct_grid, rng):
         "phantom_slide": ("CT",),
         "phantom_phantom": ("CT", "stain"),
     }
+
+
+def test_a_cohort_s_pairs_may_come_from_registered_placements_without_its_damage_masks(tmp_path):
+    slides = [
+        {"name": f"slide_{i}", "slide": f"s{i}.tif", "placement": f"p{i}.json", "damage": f"d{i}.png"} for i in range(2)
+    ]
+    specimen = {"name": "S0", "ct": "ct.ome.zarr", "stain_truth": "truth", "labels": "labels", "slides": slides}
+    (tmp_path / "cohort.json").write_text(json.dumps({"specimens": [specimen]}))
+    true = rows_of_cohort(tmp_path, PairRecipe())
+    assert [(row.recipe.placement.name, row.recipe.exclude.name) for row in true] == [
+        ("p0.json", "d0.png"),
+        ("p1.json", "d1.png"),
+    ]
+    placements = tmp_path / "placements"
+    placements.mkdir()
+    with pytest.raises(ValueError, match=r"holds no placement of a slide .* such as S00_slide_0\.placement\.json"):
+        rows_of_cohort(tmp_path, PairRecipe(placements=placements))
+    (placements / "S0_slide_1.placement.json").write_text("{}")
+    (row,) = rows_of_cohort(tmp_path, PairRecipe(placements=placements))
+    assert (row.name, row.recipe.placement.parent, row.recipe.exclude) == ("S0_slide_1", placements, None)
+    assert row.truth.stain == tmp_path / "truth"

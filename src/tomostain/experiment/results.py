@@ -95,7 +95,7 @@ def _table(plan: Plan, found: Mapping[Run, Any], ceiling: Mapping[str, Mapping[s
     if ceiling:
         add(SHIFTED, ceiling)
     return {
-        name: {m: {who: float(np.mean(v)) for who, v in sorted(of.items())} for m, of in by_metric.items()}
+        name: {m: {who: round(float(np.mean(v)), 6) for who, v in sorted(of.items())} for m, of in by_metric.items()}
         for name, by_metric in values.items()
     }
 
