@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tomostain.experiment.statistics import compare, higher_is_better, is_shown, mean_interval, sentence
+from tomostain.experiment.statistics import claims, compare, higher_is_better, is_shown, mean_interval
 
 
 def table(values, metric="ssim"):
@@ -19,14 +19,16 @@ def test_a_difference_that_every_specimen_shows_is_claimed_with_its_interval(rng
     assert found["low"] < found["gain"] < found["high"]
     assert (found["won"], found["specimens"], found["effect"]) == (12, 12, 1.0)
     assert found["p"] == pytest.approx(2 / 2**12)
-    assert found["sentence"].startswith("ours is better than theirs in SSIM by 0.0")
+    (line,) = claims([found])
+    assert line.startswith("ours against theirs: better in SSIM by 0.0")
+    assert line.endswith("; ahead in 12 of 12 specimens).")
 
 
 def test_a_metric_that_is_better_when_lower_turns_the_sign():
     low = table({"a": np.arange(8) * 0.1, "b": np.arange(8) * 0.1 + 0.3 + np.arange(8) * 0.01}, "lpips")
     (found,) = compare(low, ["lpips"])
     assert found["gain"] > 0
-    assert "a is better than b in LPIPS" in found["sentence"]
+    assert "a against b: better in LPIPS" in claims([found])[0]
     assert not higher_is_better("new bone: delta_e")
     assert not higher_is_better("lpips_after_dye_fit")
     assert higher_is_better("new bone: dice")
@@ -36,7 +38,7 @@ def test_chance_is_not_claimed_nor_is_equality(rng):
     noise = rng.standard_normal(10)
     (found,) = compare(table({"a": noise - noise.mean(), "b": np.zeros(10)}), ["ssim"])
     assert not is_shown(found)
-    assert "not shown that a and b differ" in found["sentence"]
+    assert "a against b: it is not shown that they differ in SSIM" in claims([found])[0]
     (same,) = compare(table({"a": np.ones(7), "b": np.ones(7)}), ["ssim"])
     assert (same["p"], same["gain"], same["effect"]) == (1.0, 0.0, 0.0)
 
@@ -45,9 +47,9 @@ def test_few_specimens_show_nothing_and_the_sentence_says_why():
     (found,) = compare(table({"a": [1.0, 1.1, 1.2], "b": [0.0, 0.05, 0.2]}), ["ssim"])
     assert found["low"] > 0
     assert not is_shown(found)
-    assert "With 3 specimens no such test can." in found["sentence"]
+    assert "so few can show nothing" in claims([found])[0]
     (one,) = compare(table({"a": [1.0], "b": [0.0]}), ["ssim"])
-    assert "one specimen shows nothing" in one["sentence"]
+    assert claims([one]) == ["a against b: one specimen shows nothing in SSIM."]
 
 
 def test_many_comparisons_are_corrected_together(rng):
@@ -76,7 +78,11 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(rng):
     assert mean_interval(np.full(4, 2.0)) == {"mean": 2.0, "low": 2.0, "high": 2.0}
 
 
-def test_the_sentence_of_a_worse_method_says_worse():
-    text = sentence({"first": "a", "second": "b", "metric": "ms_ssim", "gain": -0.2, "low": -0.3, "high": -0.1,
-                     "p_corrected": 0.01, "won": 0, "specimens": 12})  # fmt: skip
-    assert text == "a is worse than b in MS SSIM by 0.2 (95 % interval -0.3 to -0.1; 0 of 12 specimens)."
+def test_what_is_better_and_worse_is_one_line_for_two_methods():
+    worse = {"first": "a", "second": "b", "metric": "ms_ssim", "gain": -0.2, "low": -0.3, "high": -0.1,
+             "p_corrected": 0.01, "won": 0, "specimens": 12}  # fmt: skip
+    better = worse | {"metric": "new bone: delta_e", "gain": 2.0, "low": 1.0, "high": 3.0, "won": 12}
+    assert claims([worse, better]) == [
+        "a against b: worse in MS-SSIM by 0.2 (95 % interval 0.1 to 0.3; ahead in 0 of 12 specimens); "
+        "better in new bone: CIEDE2000 by 2 (95 % interval 1 to 3; ahead in 12 of 12 specimens)."
+    ]

@@ -1,4 +1,4 @@
-"""What a comparison shows: paired differences over specimens, their intervals and tests, and a sentence.
+"""What a comparison shows: paired differences over specimens, their intervals and tests, and what they show in words.
 
 The unit is the specimen: its value is the mean over its sections and over the seeds, so that neither many sections nor
 many seeds make an animal count more than once. Two methods are compared on the same specimens.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy import stats
 
 from tomostain.scoring.metrics import HIGHER_IS_BETTER
 
+_NAMES = {"ssim": "SSIM", "psnr": "PSNR (dB)", "lpips": "LPIPS", "ms_ssim": "MS-SSIM", "delta_e": "CIEDE2000"}
 LEVEL = 0.95
 _RESAMPLES = 9999
 _SEED = 20260101
@@ -65,7 +66,7 @@ def compare(table: Table, metrics: Sequence[str], *, against: str | None = None)
     A comparison has ``first``, ``second``, ``metric``; ``gain``, the mean of how much better the first is over
     specimens (whichever way the metric points), with ``low`` and ``high``; ``p`` of Wilcoxon's signed-rank test (two-
     sided) and ``p_corrected`` over all comparisons (Benjamini and Hochberg 1995); ``effect``, the rank-biserial
-    correlation from -1 to 1; ``won`` of ``specimens``; and a ``sentence``.
+    correlation from -1 to 1; and ``won`` of ``specimens``.
     """
     methods = list(table)
     chosen = [(m, against) for m in methods if m != against] if against else list(combinations(methods, 2))
@@ -82,7 +83,7 @@ def compare(table: Table, metrics: Sequence[str], *, against: str | None = None)
     if found:
         corrected = stats.false_discovery_control([one["p"] for one in found])
         found = [{**one, "p_corrected": float(p)} for one, p in zip(found, corrected, strict=True)]
-    return [{**one, "sentence": sentence(one)} for one in found]
+    return found
 
 
 def is_shown(comparison: Mapping[str, Any]) -> bool:
@@ -91,19 +92,37 @@ def is_shown(comparison: Mapping[str, Any]) -> bool:
     return low is not None and not low <= 0 <= high and comparison["p_corrected"] < 1 - LEVEL
 
 
-def sentence(comparison: Mapping[str, Any]) -> str:
-    """One comparison in words, which claims no more than its interval and its test."""
-    first, second, metric = comparison["first"], comparison["second"], comparison["metric"].replace("_", " ").upper()
-    gain, low, high, count = (comparison[key] for key in ("gain", "low", "high", "specimens"))
+def claims(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Comparisons in words, one line for every two methods, which claim no more than their intervals and tests."""
+    lines = []
+    for (first, second), of in groupby(comparisons, key=lambda one: (one["first"], one["second"])):
+        found: dict[str, list[str]] = {}
+        for one in of:
+            verdict, text = _claim(one)
+            found.setdefault(verdict, []).append(text)
+        lines.append(f"{first} against {second}: " + "; ".join(f"{v} {', '.join(t)}" for v, t in found.items()) + ".")
+    return lines
+
+
+def _claim(one: Mapping[str, Any]) -> tuple[str, str]:
+    """What is shown, and of which metric by how much."""
+    gain, low, high, count = (one[key] for key in ("gain", "low", "high", "specimens"))
     if low is None:
-        return f"{first} against {second} in {metric}: one specimen shows nothing."
-    span = f"95 % interval {low:.3g} to {high:.3g}"
-    won = f"{comparison['won']} of {count} specimens"
-    if is_shown(comparison):
-        better = "better" if gain > 0 else "worse"
-        return f"{first} is {better} than {second} in {metric} by {abs(gain):.3g} ({span}; {won})."
-    few = f" With {count} specimens no such test can." if count < FEW_SPECIMENS else ""
-    return f"It is not shown that {first} and {second} differ in {metric}: {gain:+.3g} ({span}; {won}).{few}"
+        return "one specimen shows nothing in", plain_name(one["metric"])
+    won = f"ahead in {one['won']} of {count} specimens"
+    if not is_shown(one):
+        few = "; so few can show nothing" if count < FEW_SPECIMENS else ""
+        span = f"{gain:+.3g}, 95 % interval {low:.3g} to {high:.3g}; {won}{few}"
+        return "it is not shown that they differ in", f"{plain_name(one['metric'])} ({span})"
+    sure, unsure = sorted((abs(low), abs(high)))
+    size = f"by {abs(gain):.3g} (95 % interval {sure:.3g} to {unsure:.3g}; {won})"
+    return "better in" if gain > 0 else "worse in", f"{plain_name(one['metric'])} {size}"
+
+
+def plain_name(metric: str) -> str:
+    """A metric as it is written in text; that it was taken after a dye fit is not said."""
+    tissue, colon, value = metric.removesuffix("_after_dye_fit").rpartition(": ")
+    return f"{tissue}{colon}{_NAMES.get(value, value)}"
 
 
 def _tested(gains: npt.NDArray[np.float64]) -> dict[str, Any]:

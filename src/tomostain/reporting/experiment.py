@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tomostain import __version__
+from tomostain.experiment.statistics import claims, plain_name
 from tomostain.reporting.figures import scores_figure
 from tomostain.reporting.page import render
 from tomostain.scoring.scores import PERFECT
 
 TEMPLATE = "experiment.html.j2"
-_NAMES = {"ssim": "SSIM", "psnr": "PSNR (dB)", "lpips": "LPIPS", "ms_ssim": "MS-SSIM", "delta_e": "CIEDE2000"}
 _BUDGETS = {"steps": "Equal steps", "time": "Equal time"}
 _FEW = 6
 """Specimens below which no test of theirs can show a difference."""
@@ -116,7 +116,16 @@ def _set_up(results: Results) -> Part:
                 ", ".join("-" if seconds is None else f"{seconds:.0f}" for seconds in took),
             ]
         )
-    head = ["method", "network", "million weights", "CT planes", "losses", "batch", "steps", "seconds of training"]
+    head = [
+        "method",
+        "network",
+        "million weights",
+        "CT planes",
+        "losses",
+        "batch",
+        "steps",
+        "seconds of training (wall clock)",
+    ]
     alike = set_up["near_duplicates"]
     check = (
         "No two CT planes of different specimens are nearly the same."
@@ -132,10 +141,12 @@ def _result(results: Results, budget: str) -> Part:
     metrics, scores = set_up["metrics"], tables["scores"]
     shown = [*metrics, "delta_e"]
     rows = [[name, *(_cell(of.get(metric)) for metric in shown)] for name, of in scores.items()]
-    found = [Table("Scores: mean over specimens, with 95 % intervals", ["method", *map(_named, shown)], rows)]
+    found = [Table("Scores: mean over specimens, with 95 % intervals", ["method", *map(plain_name, shown)], rows)]
     after = [f"{metric}_after_dye_fit" for metric in metrics]
     rows = [[name, *(_cell(of.get(metric)) for metric in after)] for name, of in scores.items()]
-    found.append(Table("The same after the dye of each section was fitted", ["method", *map(_named, metrics)], rows))
+    found.append(
+        Table("The same after the dye of each section was fitted", ["method", *map(plain_name, metrics)], rows)
+    )
     if tables["kid"]:
         rows = [[name, "-" if kid["mean"] is None else f"{kid['mean']:.3f}"] for name, kid in tables["kid"].items()]
         found.append(
@@ -168,7 +179,7 @@ def _result(results: Results, budget: str) -> Part:
     rows = [
         [
             f"{one['first']} - {one['second']}",
-            _named(one["metric"]),
+            plain_name(one["metric"]),
             _interval(one),
             f"{one['p']:.3g}, {one['p_corrected']:.3g}",
             f"{one['effect']:.2f}",
@@ -183,7 +194,7 @@ def _result(results: Results, budget: str) -> Part:
     }
     spread = {name: {m: of.get(m, _NOTHING) for m in metrics} for name, of in scores.items()}
     lower = set_up["lower_is_better"]
-    titles = {m: f"{_named(m)}, {'lower' if m in lower else 'higher'} is better" for m in metrics}
+    titles = {m: f"{plain_name(m)}, {'lower' if m in lower else 'higher'} is better" for m in metrics}
     svg = scores_figure(metrics, points, spread, titles, ceiling=PERFECT)
     caption = "Dots: specimens. Bars: means over specimens with 95 % intervals. Dashed: the perfect section."
     return Part(f"Result: {_BUDGETS.get(budget, budget).lower()}", tables=found, figures={caption: svg})
@@ -196,10 +207,11 @@ def _meaning(results: Results) -> Part:
     points = []
     for budget, tables in results["tables"].items():
         of = f"{_BUDGETS.get(budget, budget)}: " if len(results["tables"]) > 1 else ""
-        points += [of + one["sentence"] for one in tables["comparisons"]]
+        points += [of + line for line in claims(tables["comparisons"])]
     text = (
-        "A difference is claimed where its interval excludes zero and the test, corrected over all comparisons of the "
-        "table, has p < 0.05. Everything else is left open, which is not to say that two methods are equal."
+        "Gains are such that more is better. A difference is claimed where its interval excludes zero and the test, "
+        "corrected over all comparisons of the table, has p < 0.05. Everything else is left open, which is not to say "
+        "that two methods are equal."
     )
     return Part("What it means", [text], points)
 
@@ -227,12 +239,6 @@ def _limits(results: Results) -> Part:
         "compare the methods of this table only. FID is not given: it is biased for so few pictures.",
     ]
     return Part("Limits", points=points)
-
-
-def _named(metric: str) -> str:
-    plain = metric.removesuffix("_after_dye_fit")
-    tissue, colon, value = plain.rpartition(": ")
-    return f"{tissue}{colon}{_NAMES.get(value, value)}"
 
 
 def _cell(spread: Mapping[str, Any] | None) -> str:
