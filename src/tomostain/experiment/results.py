@@ -14,7 +14,7 @@ from tomostain.experiment.ceilings import SHIFTED
 from tomostain.experiment.leakage import Likeness
 from tomostain.experiment.outcomes import load_outcome, real_features
 from tomostain.experiment.plan import Plan, Run
-from tomostain.experiment.statistics import compare, higher_is_better, mean_interval
+from tomostain.experiment.statistics import claims, compare, higher_is_better, mean_interval
 from tomostain.experiment.variants import Variant
 from tomostain.learning.nets import build_generator
 from tomostain.learning.recipe import TrainRecipe
@@ -108,12 +108,13 @@ def _summary(table: Table, plan: Plan, metrics: Sequence[str], against: str | No
         name: {m: mean_interval(np.array(list(of[m].values()))) for m in every if m in of} for name, of in table.items()
     }
     tested = [*metrics, *(f"{tissue}: delta_e" for tissue in _TISSUES if f"{tissue}: delta_e" in every)]
+    reference = against if against in ours else None
+    comparisons = compare(ours, tested, against=reference)
     return {
         "scores": spread,
-        "comparisons": compare(ours, tested, against=against if against in ours else None),
-        "after_dye_fit": compare(
-            ours, [f"{m}_after_dye_fit" for m in metrics], against=against if against in ours else None
-        ),
+        "comparisons": comparisons,
+        "claims": claims(comparisons),
+        "after_dye_fit": compare(ours, [f"{m}_after_dye_fit" for m in metrics], against=reference),
     }
 
 

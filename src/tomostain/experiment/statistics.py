@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from tomostain.scoring.metrics import HIGHER_IS_BETTER
+from tomostain.scoring.metrics import HIGHER_IS_BETTER, plain_name
 
-_NAMES = {"ssim": "SSIM", "psnr": "PSNR (dB)", "lpips": "LPIPS", "ms_ssim": "MS-SSIM", "delta_e": "CIEDE2000"}
 LEVEL = 0.95
 _RESAMPLES = 9999
 _SEED = 20260101
@@ -117,12 +116,6 @@ def _claim(one: Mapping[str, Any]) -> tuple[str, str]:
     sure, unsure = sorted((abs(low), abs(high)))
     size = f"by {abs(gain):.3g} (95 % interval {sure:.3g} to {unsure:.3g}; {won})"
     return "better in" if gain > 0 else "worse in", f"{plain_name(one['metric'])} {size}"
-
-
-def plain_name(metric: str) -> str:
-    """A metric as it is written in text; that it was taken after a dye fit is not said."""
-    tissue, colon, value = metric.removesuffix("_after_dye_fit").rpartition(": ")
-    return f"{tissue}{colon}{_NAMES.get(value, value)}"
 
 
 def _tested(gains: npt.NDArray[np.float64]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tomostain import __version__
-from tomostain.experiment.statistics import claims, plain_name
 from tomostain.reporting.figures import scores_figure
 from tomostain.reporting.page import render
+from tomostain.scoring.metrics import plain_name
 from tomostain.scoring.scores import PERFECT
 
 TEMPLATE = "experiment.html.j2"
@@ -207,7 +207,7 @@ def _meaning(results: Results) -> Part:
     points = []
     for budget, tables in results["tables"].items():
         of = f"{_BUDGETS.get(budget, budget)}: " if len(results["tables"]) > 1 else ""
-        points += [of + line for line in claims(tables["comparisons"])]
+        points += [of + line for line in tables["claims"]]
     text = (
         "Gains are such that more is better. A difference is claimed where its interval excludes zero and the test, "
         "corrected over all comparisons of the table, has p < 0.05. Everything else is left open, which is not to say "

@@ -26,6 +26,13 @@ HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
     {"ssim": True, "psnr": True, "lpips": False, "ms_ssim": True, "delta_e": False, "kid": False}
 )
 """Which way each metric points; a metric that is not named here is better when higher."""
+_NAMES = {"ssim": "SSIM", "psnr": "PSNR (dB)", "lpips": "LPIPS", "ms_ssim": "MS-SSIM", "delta_e": "CIEDE2000"}
+
+
+def plain_name(metric: str) -> str:
+    """A metric as it is written in text; that it was taken after a dye fit is not said."""
+    tissue, colon, value = metric.removesuffix("_after_dye_fit").rpartition(": ")
+    return f"{tissue}{colon}{_NAMES.get(value, value)}"
 
 
 def psnr(pred: Tensor, target: Tensor, *, data_range: float, mask: Tensor | None = None) -> Tensor:
