@@ -5,9 +5,10 @@
     tomostain register slides.csv placements/
     tomostain pair cohort/ pairs/ --placements placements/
     tomostain experiment pairs/ experiment/ --variants benchmarks/experiment_cpu.yaml --hours 0.017 --folds 2 --seeds 1
-    python benchmarks/experiment_page.py page experiment/results.json
+    python benchmarks/experiment_page.py page experiment/results.json results
 
-``page`` copies the results to benchmarks/results/experiment, from where ``page`` without a file writes the page again.
+``page`` copies the results to benchmarks/results/experiment under that name, and writes the page again from all that is
+there, each between the marks of its name: ``results`` whole, others in short.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tomostain.phantom.manifest import read_cohort
-from tomostain.reporting.experiment import as_markdown, experiment_parts
+from tomostain.reporting.experiment import Part, as_markdown, experiment_parts
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT, PAGE = ROOT / "benchmarks" / "results" / "experiment" / "results.json", ROOT / "docs" / "experiment.md"
+KEPT, PAGE = ROOT / "benchmarks" / "results" / "experiment", ROOT / "docs" / "experiment.md"
 PICTURES = ROOT / "docs" / "images"
-BEGIN, END = "<!-- from results.json: python benchmarks/experiment_page.py page -->", "<!-- end -->"
+WHOLE = "results"
 
 
 def slides(cohort: Path, table: Path) -> None:
@@ -39,16 +41,28 @@ def slides(cohort: Path, table: Path) -> None:
                 writer.writerow([*where, specimen["name"], f"{specimen['name']}_{slide['name']}"])
 
 
-def page(results: dict[str, Any], text: str) -> tuple[str, dict[str, str]]:
-    """The page with the part between its marks written anew, and its figures by file name."""
-    figures = {}
-    for part in experiment_parts(results):
-        for number, svg in enumerate(part.figures.values()):
-            figures[f"experiment_{part.title.partition(': ')[2].replace(' ', '_')}_{number}.svg"] = _alone(svg)
-    links = "\n\n".join(f"![Scores of every specimen](images/{name})" for name in figures)
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    return f"{before}{BEGIN}\n\n{as_markdown(results, heading='###')}\n{links}\n\n{END}{after}", figures
+def page(name: str, results: dict[str, Any], text: str) -> tuple[str, dict[str, str]]:
+    """The page with the part between the marks of ``name`` written anew, and its figures by file name."""
+    begin, end = f"<!-- {name}.json, by python benchmarks/experiment_page.py page -->", f"<!-- end of {name}.json -->"
+    if begin not in text or end not in text:
+        raise SystemExit(f"{PAGE} lacks the marks of {name}: {begin} and {end}")
+    parts, figures = experiment_parts(results), {}
+    if name == WHOLE:
+        for part in parts:
+            for number, svg in enumerate(part.figures.values()):
+                figures[f"experiment_{part.title.partition(': ')[2].replace(' ', '_')}_{number}.svg"] = _alone(svg)
+    else:
+        parts = [_short(part) for part in parts if part.title.startswith(("Result", "What"))]
+    links = "".join(f"\n![Scores of every specimen](images/{file})\n" for file in figures)
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    return f"{before}{begin}\n\n{as_markdown(parts, heading='###')}{links}\n{end}{after}", figures
+
+
+def _short(part: Part) -> Part:
+    """Scores, tissues and what is claimed."""
+    tables = [table for table in part.tables if table.caption.startswith(("Scores", "Tissues"))]
+    return replace(part, paragraphs=(), tables=tables)
 
 
 def _alone(svg: str) -> str:
@@ -61,16 +75,17 @@ def main(words: list[str]) -> None:
     if words[:1] == ["slides"] and len(words) == 3:
         slides(Path(words[1]), Path(words[2]))
         return
-    if words[:1] != ["page"] or len(words) > 2:
+    if words[:1] != ["page"] or len(words) not in (1, 3):
         raise SystemExit(__doc__)
-    if len(words) == 2:
-        KEPT.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(words[1], KEPT)
-    results = json.loads(KEPT.read_text(encoding="utf-8"))
-    written, figures = page(results, PAGE.read_text(encoding="utf-8"))
+    if len(words) == 3:
+        KEPT.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(words[1], KEPT / f"{words[2]}.json")
+    written = PAGE.read_text(encoding="utf-8")
+    for kept in sorted(KEPT.glob("*.json")):
+        written, figures = page(kept.stem, json.loads(kept.read_text(encoding="utf-8")), written)
+        for name, svg in figures.items():
+            (PICTURES / name).write_text(svg, encoding="utf-8")
     PAGE.write_text(written, encoding="utf-8")
-    for name, svg in figures.items():
-        (PICTURES / name).write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":

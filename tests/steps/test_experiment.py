@@ -15,7 +15,7 @@ from tomostain.experiment import WORKFLOW
 from tomostain.experiment.results import TIMING
 from tomostain.images.geometry import Grid
 from tomostain.pairs.pair import Pair, save_pair
-from tomostain.reporting.experiment import as_markdown
+from tomostain.reporting.experiment import as_markdown, experiment_parts
 from tomostain.steps.experiment import ExperimentRecipe, experiment
 
 VARIANTS = """
@@ -73,7 +73,7 @@ def test_a_comparison_has_scores_of_every_specimen_and_says_no_more_than_they_sh
     text = page.read_text()
     assert text.count("<h2>") == 5
     assert "With 4 specimens no test over specimens can show a difference." in text
-    markdown = as_markdown(json.loads((study / "out" / "results.json").read_text()))
+    markdown = as_markdown(experiment_parts(json.loads((study / "out" / "results.json").read_text())))
     mean = np.mean(list(scores["gan"]["psnr"].values()))
     assert f" {mean:.3f} (" in next(line for line in markdown.split("Scores: ")[1].splitlines() if "| gan" in line)
     assert runs.read_record(study / "out")["results"]["runs"] == {"done": 4, "of": 4}

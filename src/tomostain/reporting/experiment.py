@@ -66,10 +66,10 @@ def experiment_page(results: Results) -> str:
     )
 
 
-def as_markdown(results: Results, *, heading: str = "##") -> str:
-    """The same as Markdown, without figures."""
+def as_markdown(parts: Sequence[Part], *, heading: str = "##") -> str:
+    """Sections of the page as Markdown, without figures."""
     blocks = []
-    for part in experiment_parts(results):
+    for part in parts:
         blocks.append(f"{heading} {part.title}")
         blocks += [*part.paragraphs]
         blocks += ["\n".join(f"- {point}" for point in part.points)] if part.points else []
