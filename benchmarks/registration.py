@@ -326,7 +326,7 @@ def _accepted(row: dict[str, Any]) -> bool:
 
 
 def calibrate(rows: list[dict[str, Any]]) -> None:
-    """Fit WEIGHTS (ridge logistic regression) and ERROR_SCALE, ERROR_POWER (least squares of logarithms)."""
+    """Fit WEIGHTS (ridge logistic regression) and ERROR_HALVES, ERROR_MOVED (least squares of logarithms)."""
     judged = [r for r in rows if "ratio" in r]
     right = np.asarray([float("tre_um" in r and r["tre_um"] <= 5 * r["voxel_um"]) for r in judged])
     features = np.stack([_score(r).features for r in judged])
@@ -342,11 +342,15 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
     print("WEIGHTS =", tuple(round(float(w), 3) for w in weights))
     print(f"least of the right {sure[right > 0].min():.2f}, greatest of the wrong {sure[right == 0].max():.2f}")
     good = [r for r, ok in zip(judged, right, strict=True) if ok]
-    x = np.log([r["disagreement_um"] / r["voxel_um"] for r in good])
-    y = np.log([r["tre_um"] / r["voxel_um"] for r in good])
-    power, scale = np.polyfit(x, y, 1)
-    print(f"ERROR_SCALE, ERROR_POWER = {np.exp(scale):.3f}, {power:.3f}  ({len(good)} slides)")
-    print(f"rank correlation with the true TRE {stats.spearmanr(x, y).statistic:.2f}")
+    true = np.log([r["tre_um"] for r in good])
+    parts = np.asarray([[r["disagreement_um"], r["moved_um"] * (1 - r["detail"])] for r in good])
+
+    def expected(factors: Any) -> Any:
+        return np.log(np.hypot(*(np.exp(factors) * parts).T))
+
+    factors = optimize.minimize(lambda f: float(((expected(f) - true) ** 2).mean()), np.zeros(2)).x
+    print("ERROR_HALVES, ERROR_MOVED =", tuple(round(float(f), 2) for f in np.exp(factors)), f"({len(good)} slides)")
+    print(f"rank correlation with the true TRE {stats.spearmanr(expected(factors), true).statistic:.2f}")
 
 
 def _lines(files: list[Path]) -> list[dict[str, Any]]:

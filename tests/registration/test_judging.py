@@ -14,6 +14,7 @@ from tomostain.registration.scene import picture, volume_scene
 
 def score(**changed):
     right = {"ratio": 0.9, "detail": 0.7, "margin": 0.4, "disagreement_um": 3.0, "inside": 0.9}
+    right |= {"moved_um": 3.0, "softness": 1.0}
     return quality.Score(**{**right, **changed}, voxel_um=5.0, fitted_um=10.0)
 
 

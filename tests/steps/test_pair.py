@@ -68,14 +68,15 @@ def test_aligned_images_keep_their_values_and_leave_markers_out(lab):
 
 def unsure(lab):
     placement = Placement.load(lab / "slide.placement.json")
-    noted = dataclasses.replace(placement, notes={"check": True, "probability": 0.6})
+    noted = dataclasses.replace(placement, notes={"check": True, "probability": 0.6}, expected_tre_um=40.0)
     return noted.save(lab / "unsure.placement.json")
 
 
 def test_a_placement_to_be_checked_by_eye_makes_no_pair_until_somebody_has_looked(lab):
     recipe = PairRecipe(specimen="S1", placement=unsure(lab), planes=3)
     with pytest.raises(
-        ValueError, match=r"slide\.tif is to be checked by eye \(probability 60%\).*--checked.*--landmarks"
+        ValueError,
+        match=r"slide\.tif is to be checked by eye \(probability 60%, expected error 40 um\).*--checked.*--landmarks",
     ):
         pair(lab / "ct.ome.zarr", lab / "slide.tif", lab / "one.pair.zarr", recipe=recipe)
     assert not (lab / "one.pair.zarr").exists()

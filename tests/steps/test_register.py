@@ -145,7 +145,8 @@ def test_page_of_a_refused_slide_may_be_replaced_and_no_other(lab, refused, tmp_
 
 def test_an_unsure_placement_asks_to_be_checked_everywhere(lab, registered, monkeypatch, tmp_path):
     placement = Placement.load(registered)
-    assert placement.notes["check"] is (placement.notes["probability"] < quality.CHECKED)
+    doubtful = placement.expected_tre_um > quality.MOST_EXPECTED * cutting.VOXEL_UM
+    assert placement.notes["check"] is (placement.notes["probability"] < quality.CHECKED or doubtful)
     unsure = dataclasses.replace(placement, notes=placement.notes | {"check": True, "probability": 0.6})
     file = unsure.save(tmp_path / "unsure.placement.json")
     with pytest.warns(UserWarning, match="check by eye"):
@@ -157,7 +158,7 @@ def test_an_unsure_placement_asks_to_be_checked_everywhere(lab, registered, monk
             name="a",
         )
     assert made.notes["check"] is True
-    score = quality.Score(0.9, 0.45, 0.2, 4.0, 0.9, 5.0, 5.0)
+    score = quality.Score(0.9, 0.45, 0.2, 4.0, 4.0, 1.0, 0.9, 5.0, 5.0)
     assert quality.ACCEPTED <= score.probability < quality.CHECKED
     assert score.uncertain
 

@@ -76,7 +76,8 @@ def is_unchecked(placement: Placement, recipe: PairRecipe) -> bool:
 def unchecked(slide: str, placement: Placement, way: str = "pass --checked") -> str:
     """What to do about a slide whose placement is to be checked by eye."""
     return (
-        f"the placement of {slide} is to be checked by eye (probability {placement.notes.get('probability', 0):.0%}): "
+        f"the placement of {slide} is to be checked by eye (probability {placement.notes.get('probability', 0):.0%}, "
+        f"expected error {placement.expected_tre_um or float('nan'):.0f} um): "
         f"look at its page; if the structures match {way}, if not register it again with --landmarks"
     )
 

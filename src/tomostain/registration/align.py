@@ -15,6 +15,7 @@ from tomostain.registration.fine import Fit, Schedule, fit
 from tomostain.registration.hints import NONE, Hints
 from tomostain.registration.modality import Float32, Float64, Stained, Target
 from tomostain.registration.scene import Picture, Scene, picture, slab_scene, volume_scene
+from tomostain.registration.softness import best_softness
 
 Progress = Callable[[str, float], None]
 COARSE, ROUGH, MIDDLE, FINE, FINEST = 30, 70, 140, 280, 600
@@ -77,9 +78,9 @@ def align(
         raise ValueError(f"only {shares:.1%} of the slide differs from bare glass; there is nothing to register")
     advance = progress or (lambda stage, share: None)
     start = _plane(target, stained, hints, prior, advance)
-    bent, slide, scene, thickness = _refine(target, stained, hints, start.bent, advance)
+    bent, slide, scene, thickness, softness = _refine(target, stained, hints, start.bent, advance)
     advance("checking", 0.9)
-    done = _judged(target, start, bent, slide, scene, thickness)
+    done = _judged(target, start, bent, slide, scene, thickness, softness)
     advance("done", 1.0)
     return done
 
@@ -149,7 +150,12 @@ def _plane(target: Target, stained: Stained, hints: Hints, prior: Pose | None, a
     flats = sorted((judged(fit(middle, medium, c.pose, None, how)) for c in tried[:6]), key=lambda f: -f[1])
     flats = flats[:2] + [judged(fit(middle, medium, c.pose, None, how)) for c in places]
     close = [judged(bent(flat)) for flat, _ in flats]
-    first = int(np.argmax([detail for _, detail in close]))
+    lean = [_tilt_allowed(c.pose, region) for c, _ in close]
+    first = int(
+        np.argmax(
+            [detail if allowed or not any(lean) else -np.inf for (_, detail), allowed in zip(close, lean, strict=True)]
+        )
+    )
     best, detail = close[first]
     others = [d for c, d in close if _apart(c.pose, best.pose, size / 2) > size / 12]
     return Start(flats[first][0], best, detail - max(others, default=0.0), tuple(tried))
@@ -198,8 +204,11 @@ def region_of(target: Target, hints: Hints, prior: Pose | None = None) -> Region
 
 def _refine(
     target: Target, stained: Stained, hints: Hints, now: Fit, advance: Progress
-) -> tuple[Fit, Picture, Scene, float]:
-    """Bend the slide, from the middle level to the finest, with the thickness that explains the CT best."""
+) -> tuple[Fit, Picture, Scene, float, float]:
+    """Bend the slide, from the middle level to the finest, as softly as held-out detail allows.
+
+    Returns fit, slide and scene of the finest level, the thickness that explains the CT best, and the softness.
+    """
     scale = 1 / (1 - hints.shrinkage)
     size = diagonal_um(target, stained, scale)
     how = Schedule(8, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
@@ -212,23 +221,27 @@ def _refine(
         return slab_scene(target, at.pose, extent, spacing_um=um, thickness_um=thickness, reach_um=reach)
 
     thickness = hints.thickness_um if hints.thickness_um is not None else 30.0
+    um = {part: max(size / part, least_um) for part in (FINE, FINEST)}
     if hints.elastic:
+        advance("bending", 0.6)
+        slide = picture(stained, um[FINE], smooth_um=smooth)
+        lattice = Field.flat(stained.extent_um, size / 13 / scale)
+        how = replace(how, softness=best_softness(scene(now, thickness, um[FINE]), slide, now, lattice, how))
         bend = Field.flat(stained.extent_um, size / 9 / scale)
-        for part, evened in ((ROUGH, None), (MIDDLE, smooth)):
-            advance("bending", 0.6 if part == ROUGH else 0.65)
+        # On a single plane what is smooth differs in the large: it would drag regions along before detail holds them.
+        for part, evened in ((MIDDLE, smooth),) if target.is_plane else ((ROUGH, None), (MIDDLE, smooth)):
             level = picture(stained, size / part, smooth_um=evened)
             around = volume_scene(target, size / part, smooth_um=evened)
             now = unfolded(around, level, now, now.field or bend, replace(how, iterations=10))
     for part, nodes, iterations in ((FINE, 13, 8), (FINEST, 18, 5)):
         advance("bending", 0.7 if part == FINE else 0.8)
-        um = max(size / part, least_um)
-        slide = picture(stained, um, smooth_um=smooth)
-        lattice = now.field.refined(stained.extent_um, size / nodes / scale) if now.field is not None else None
-        now = unfolded(scene(now, thickness, um), slide, now, lattice, replace(how, iterations=iterations))
+        slide = picture(stained, um[part], smooth_um=smooth)
+        finer = now.field.refined(stained.extent_um, size / nodes / scale) if now.field is not None else None
+        now = unfolded(scene(now, thickness, um[part]), slide, now, finer, replace(how, iterations=iterations))
         if part == FINE and hints.thickness_um is None and not target.is_plane:
-            details = {t: quality.explained_detail(now, scene(now, t, um), slide) for t in _THICKNESSES_UM}
+            details = {t: quality.explained_detail(now, scene(now, t, um[part]), slide) for t in _THICKNESSES_UM}
             thickness = max(details, key=lambda t: details[t])
-    return now, slide, scene(now, thickness, um), thickness
+    return now, slide, scene(now, thickness, um[FINEST]), thickness, how.softness
 
 
 def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, how: Schedule) -> Fit:
@@ -237,23 +250,29 @@ def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, ho
     for _ in range(4):
         if quality.jacobian(found, slide.points_um).min() >= _LEAST_JACOBIAN:
             return found
-        how = replace(how, curvature_spread=how.curvature_spread / 2)
+        how = replace(how, softness=how.softness / 2)
         found = fit(scene, slide, start.pose, lattice, how)
     return fit(scene, slide, start.pose, None, how)
 
 
-def _judged(target: Target, start: Start, bent: Fit, slide: Picture, scene: Scene, thickness: float) -> Registered:
+def _judged(
+    target: Target, start: Start, bent: Fit, slide: Picture, scene: Scene, thickness: float, softness: float
+) -> Registered:
     """Register halves of the slide again and see how far they part."""
     voxel = float(min(target.grid.spacing_um[1:]))
     points = slide.points_um.reshape(*slide.shape, 2)
-    apart = _disagreement_um(scene, slide, bent, Schedule(4, in_plane_only=target.is_plane, keep_last=True))
+    again = Schedule(4, in_plane_only=target.is_plane, keep_last=True, softness=softness)
+    apart = _disagreement_um(scene, slide, bent, again)
     known = np.isfinite(bent.residual)
     folds = quality.jacobian(bent, points)
+    moved = np.linalg.norm(quality.placed(bent, points) - quality.placed(start.flat, points), axis=-1)
     score = quality.Score(
         ratio=bent.ratio,
         detail=quality.explained_detail(bent, scene, slide),
         margin=start.margin,
         disagreement_um=float(apart[known].mean()) if known.any() else float("inf"),
+        moved_um=float(np.median(moved[known])) if known.any() else float("inf"),
+        softness=softness,
         inside=bent.inside,
         voxel_um=voxel,
         fitted_um=slide.spacing_um,
@@ -315,6 +334,8 @@ def placement_of(done: Registered, stained: Stained) -> Placement:
             "detail": done.score.detail,
             "margin": done.score.margin,
             "disagreement_um": done.score.disagreement_um,
+            "moved_um": done.score.moved_um,
+            "softness": done.score.softness,
             "inside": done.score.inside,
         },
     )

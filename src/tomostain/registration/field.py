@@ -11,8 +11,8 @@ from scipy.interpolate import NdBSpline
 
 from tomostain.registration.modality import Float64
 
-_STRAIN_SPREAD = 0.2
-"""Spread of an elastic field's strain."""
+_STRAIN_SPREAD, _CURVATURE_SPREAD = 0.2, 0.5
+"""Spreads of an elastic field's strain, and of its second derivative times the slide's diagonal, at softness 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,11 @@ def _coefficients(values: Float64) -> Float64:
     return np.asarray(ndimage.spline_filter(values, order=3, mode="nearest"))
 
 
-def bending(field: Field, diagonal_um: float, curvature_spread: float) -> Float64:
-    """Precision matrix of a field's coefficients: curvature and strain have the given spreads on every lattice.
+def bending(field: Field, diagonal_um: float, softness: float) -> Float64:
+    """Precision matrix of a field's coefficients: curvature and strain have spreads that go with ``softness``.
+
+    What is affine in the field is the pose's affair, so that the strain's part draws the field towards an affine map
+    where nothing is seen.
 
     A patch of a thirteenth of the diagonal, squared, counts as one place where they are drawn anew.
     """
@@ -82,8 +85,8 @@ def bending(field: Field, diagonal_um: float, curvature_spread: float) -> Float6
     eye = [sparse.eye_array(n, format="csr") for n in (rows, columns)]
     step = field.step_um
     worth = (13 * step / diagonal_um) ** 2
-    curved = worth * (diagonal_um / step**2 / curvature_spread) ** 2
-    strained = worth / (step * _STRAIN_SPREAD) ** 2
+    curved = worth * (diagonal_um / step**2 / (_CURVATURE_SPREAD * softness)) ** 2
+    strained = worth / (step * _STRAIN_SPREAD * softness) ** 2
     down, across = differences(rows, 1), differences(columns, 1)
     parts = [
         (curved, sparse.kron(differences(rows, 2), eye[1])),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
+from scipy import fft, linalg
 
 from tomostain.registration.coarse import Pose
 from tomostain.registration.field import Field, bending
@@ -63,8 +63,8 @@ class Schedule:
     """Expected volume um per slide um."""
     scale_spread: float = 0.03
     """Spread of the scale about it; sections shrink by 3 to 9 % (Museyko et al. 2015)."""
-    curvature_spread: float = 0.5
-    """Spread of an elastic field's second derivative times the slide's diagonal; smaller is stiffer."""
+    softness: float = 1.0
+    """How soft the section is taken to be: a factor on the spreads of an elastic field's strain and curvature."""
     in_plane_only: bool = False
     keep_last: bool = False
     """The last iteration is returned however it did: where a fit wanders off is then seen."""
@@ -117,10 +117,11 @@ class _Problem:
         self.basis = field.basis(slide.points_um) if field is not None else None
         self.correlated = max(1.0, (2 * self.radius / _PATCHES / slide.spacing_um) ** 2)
         if field is not None:
-            self.stiff = bending(field, 2 * self.radius, how.curvature_spread)
+            self.stiff = bending(field, 2 * self.radius, how.softness)
         self.lever = np.column_stack([np.ones(len(slide.points_um)), slide.points_um / self.radius])
 
     def linearise(self, pose: Pose, field: Field | None, damping: float) -> tuple[Fit, Float64 | None]:
+        """The fit at a pose and field, and the step from there (None where too little is known)."""
         slide, how = self.slide, self.how
         at = pose.to_um(slide.points_um)
         units = pose.axes / np.linalg.norm(pose.axes, axis=0)
@@ -145,7 +146,8 @@ class _Problem:
         normal = dense.T @ weighted
         right = -(weighted.T @ residual)
         n_theta, n_beta = 9, features.shape[1]
-        prior_n, prior_r = self._prior(pose, spread)
+        worth = spread**2 * max(self.correlated, self._patch(known, residual * weight, g @ units))
+        prior_n, prior_r = self._prior(pose, worth)
         normal[:9, :9] += prior_n
         right[:9] += prior_r
         if how.in_plane_only:
@@ -159,32 +161,29 @@ class _Problem:
             return result, _solve(normal, right)[:n_theta]
         basis = self.basis[known]
         along = g @ units
-        blocks: list[list[Any]] = [[None, None], [None, None]]
-        for i in range(2):
-            for j in range(i, 2):
-                scaled = basis.multiply((along[:, i] * along[:, j] * weight)[:, None]).tocsr()
-                blocks[i][j] = np.asarray((basis.T @ scaled).todense())
-        blocks[1][0] = blocks[0][1].T
         nodes = basis.shape[1]
         m = n_theta + n_beta + 2 * nodes
         big = np.zeros((m, m))
         big[: 9 + n_beta, : 9 + n_beta] = normal
         rhs = np.zeros(m)
         rhs[: 9 + n_beta] = right
-        stiff = self.stiff * (spread**2 * self.correlated)
+        stiff = self.stiff * worth
         coefficients = field.coefficients.reshape(-1, 2)
         for i in range(2):
             lo = 9 + n_beta + i * nodes
-            cross = basis.T @ (weighted * along[:, i : i + 1])
+            cross = np.asarray(basis.T @ (weighted * along[:, i : i + 1]))
             big[lo : lo + nodes, : 9 + n_beta] = cross
             big[: 9 + n_beta, lo : lo + nodes] = cross.T
             rhs[lo : lo + nodes] = -(basis.T @ (weight * along[:, i] * residual)) - stiff @ coefficients[:, i]
-            for j in range(2):
+            for j in range(i, 2):
                 hi = 9 + n_beta + j * nodes
-                big[lo : lo + nodes, hi : hi + nodes] = blocks[i][j]
-            big[lo : lo + nodes, lo : lo + nodes] += stiff
+                each = along[:, i] * along[:, j] * weight
+                block = np.asarray((basis.T @ basis.multiply(each[:, None]).tocsr()).todense())
+                big[lo : lo + nodes, hi : hi + nodes] = block
+                big[hi : hi + nodes, lo : lo + nodes] = block.T
             spot = np.arange(lo, lo + nodes)
-            big[spot, spot] += damping * blocks[i][i].diagonal().mean() + 1e-9
+            big[spot, spot] += damping * big[spot, spot].mean() + 1e-9
+            big[lo : lo + nodes, lo : lo + nodes] += stiff
         step = _solve(big, rhs)
         return result, np.concatenate([step[:9], step[9 + n_beta :]])
 
@@ -205,10 +204,23 @@ class _Problem:
             field = replace(field, coefficients=field.coefficients + added)
         return turned, field, share * largest
 
-    def _prior(self, pose: Pose, spread: float) -> tuple[Float64, Float64]:
+    def _patch(self, known: npt.NDArray[Any], residual: Float64, gradient: Float64) -> float:
+        """How many pixels of this residual are worth one independent observation of a displacement.
+
+        The variance of a sum of gradient times residual (n, 2) over that of independent pixels: the sum over all lags
+        of the product of their autocorrelations.
+        """
+        maps = np.zeros((3, len(self.slide.points_um)))
+        maps[0, known], maps[1:, known] = residual - residual.mean(), gradient.T
+        sizes = [fft.next_fast_len(2 * n, real=True) for n in self.slide.shape]
+        power = np.abs(fft.rfft2(maps.reshape(3, *self.slide.shape), s=sizes)) ** 2
+        own, moved = fft.irfft2(power[0], s=sizes), fft.irfft2(power[1] + power[2], s=sizes)
+        alike = float((own * moved).sum()) / max(float(own[0, 0] * moved[0, 0]), 1e-30)
+        return max(1.0, alike)
+
+    def _prior(self, pose: Pose, worth: float) -> tuple[Float64, Float64]:
         """What is expected of scale and obliqueness, as normal equations of the nine affine steps."""
         normal, right = np.zeros((9, 9)), np.zeros(9)
-        worth = spread**2 * self.correlated
         down, across = pose.axes[:, 0], pose.axes[:, 1]
         for i, axis in enumerate((down, across)):
             length = float(np.linalg.norm(axis))

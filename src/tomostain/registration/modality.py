@@ -32,6 +32,8 @@ _APART = 0.7
 _SAMPLE = 200_000
 _LEAST_GREY, _MOST_GREY = 5.0, 24.0
 """Of 255: the smallest difference from glass that counts as tissue, and how uneven glass may be."""
+_GREY = 0.01
+"""Greatest difference of a grey picture's channels, in linear light."""
 _LEAST_SPAN, _MOST_SPAN, _NOISE_SPAN = 0.05, 0.15, 0.35
 """The same for CT values, as shares of the span of its tissues, and how noisy air may be."""
 _AROUND = 0.05
@@ -217,7 +219,8 @@ def read_stained(slide: Slide, spacing_um: float) -> Stained:
     """Read a slide averaged down, in linear light, to about ``spacing_um`` and turn it into optical densities.
 
     Only the box around the tissue is kept, so that empty glass around it has no influence. White is the 99th percentile
-    of each channel in that box: the glass where it shows some.
+    of each channel in that box: the glass where it shows some. A grey picture's values say nothing of light: its
+    densities are its values from the 99th percentile (0) to the first (1); an inverted one differs in sign only.
     """
     pixel = slide.pixel_um
     factor = tuple(max(1, round(spacing_um / p)) for p in pixel)
@@ -231,9 +234,17 @@ def read_stained(slide: Slide, spacing_um: float) -> Stained:
         for (start, stop), f, n, whole in zip(box, factor, light.shape, slide.shape, strict=False)
     ]
     light = light[slice(*box[0]), slice(*box[1])]
+    shape = (slide.shape[0], slide.shape[1])
+    if (light.max(axis=2) - light.min(axis=2)).max() < _GREY:
+        grey = np.concatenate(
+            [block_means(slide[start : min(start + band, rows)], factor) for start in range(0, rows, band)]
+        )[slice(*box[0]), slice(*box[1])]
+        dark, bright = np.percentile(grey, [1, 99])
+        shown = (bright - grey) / max(float(bright - dark), _LEAST_GREY)
+        density = np.clip(shown, 0.0, 1.0).astype(np.float32)
+        return Stained(density, (factor[0], factor[1]), pixel, shape, (window[0], window[1]))
     white = np.maximum(np.percentile(light.reshape(-1, 3), 99, axis=0), 1e-3).astype(np.float32)
     density = -np.log10(np.clip(light / white, 10.0**-DENSEST, 1.0)).astype(np.float32)
-    shape = (slide.shape[0], slide.shape[1])
     return Stained(density, (factor[0], factor[1]), pixel, shape, (window[0], window[1]))
 
 

@@ -25,11 +25,14 @@ sure has 0.58, of 30 wrong ones the surest has 0.09 (docs/registration.md).
 """
 ACCEPTED = 0.5
 """Least probability of being right that is accepted."""
-ERROR_SCALE, ERROR_POWER = 0.94, 1.26
-"""Expected TRE = scale x voxel x (disagreement / voxel) ** power; fitted to those 32 right ones."""
+ERROR_HALVES, ERROR_MOVED = 1.0, 1.0
+"""Expected TRE: the halves' disagreement, and the part of what the fine levels moved that detail does not bear out,
+times these, added in squares. Halves that are dragged alike agree; only the second part sees that."""
 CHECKED = 0.95
 """Below this probability a person should look at the placement before it is used: one of 87 % was 3.5 times as far off
 as expected; eight of eight phantom slides above 99 % (seeds 1010, 2001) were at most 1.5 times as far off."""
+MOST_EXPECTED = 3.0
+"""Expected error, in voxels, above which a person should look too."""
 LEAST_STAINED = 0.02
 """Least share of a slide that must differ from bare glass."""
 
@@ -47,13 +50,16 @@ class Score:
     contrast where the colours were learnt elsewhere on the slide (see `explained_detail`), ``margin`` the margin in
     detail over the second-best position, ``disagreement_um`` the mean distance between two
     registrations that use half of the slide each, ``inside`` the share of the slide that lies in the volume,
-    ``fitted_um`` the pixel of the finest level.
+    ``moved_um`` the median distance between the fit and the flat one it began with, ``softness`` how soft the section
+    was taken to be, ``fitted_um`` the pixel of the finest level.
     """
 
     ratio: float
     detail: float
     margin: float
     disagreement_um: float
+    moved_um: float
+    softness: float
     inside: float
     voxel_um: float
     fitted_um: float
@@ -71,12 +77,13 @@ class Score:
     @property
     def expected_tre_um(self) -> float:
         """The expected median distance to the true position, um."""
-        return float(ERROR_SCALE * self.voxel_um * (self.disagreement_um / self.voxel_um) ** ERROR_POWER)
+        doubtful = self.moved_um * (1 - float(np.clip(self.detail, 0, 1)))
+        return float(np.hypot(ERROR_HALVES * self.disagreement_um, ERROR_MOVED * doubtful))
 
     @property
     def uncertain(self) -> bool:
         """Whether a person should check the placement before it is used."""
-        return self.probability < CHECKED
+        return self.probability < CHECKED or self.expected_tre_um > MOST_EXPECTED * self.voxel_um
 
     def fault(self) -> str | None:
         """Why the placement must not be used, None where it may."""
@@ -100,24 +107,49 @@ def explained_detail(fit: Fit, scene: Scene, slide: Picture) -> float:
     squares of a chequerboard and tested on the white, and the other way round. Near 0 (or below) where slide and CT
     have nothing to do with each other, towards 1 where every structure meets its like.
     """
+    rows, columns = (np.arange(n) * _SQUARES // n for n in slide.shape)
+    black = ((rows[:, None] + columns[None, :]) % 2 == 0).reshape(-1)
+    stack, known = _detail_of(fit, scene, slide)
+    left = whole = 0.0
+    for learnt, judged in ((black, ~black), (~black, black)):
+        if min((known & learnt).sum(), (known & judged).sum()) < 2 * stack.shape[1]:
+            return 0.0
+        left += float((_left(stack, known & learnt, known & judged) + FLOOR).sum())
+        whole += float((np.minimum(stack[known & judged, 0] ** 2, MOST_SQUARE) + FLOOR).sum())
+    return 1.0 - left / whole
+
+
+def detail_left(
+    fit: Fit, scene: Scene, slide: Picture, learnt: npt.NDArray[np.bool_], judged: npt.NDArray[np.bool_]
+) -> Float64:
+    """Squares of what the colours, whose meaning is fitted to ``learnt`` pixels, leave of the CT's detail: (judged,).
+
+    NaN off the volume. Both are smoothed a little before: interpolation between voxels smooths noise, and a fit that
+    lies between them must not gain by that.
+    """
+    stack, known = _detail_of(fit, scene, slide, smooth=1.0)
+    left = np.full(len(known), np.nan)
+    if (known & learnt).sum() >= 2 * stack.shape[1]:
+        left[known & judged] = _left(stack, known & learnt, known & judged)
+    return left[judged]
+
+
+def _detail_of(fit: Fit, scene: Scene, slide: Picture, *, smooth: float = 0.0) -> tuple[Float64, npt.NDArray[np.bool_]]:
+    """CT and features (n, 1 + k) without what is smooth over a thirty-fifth of the diagonal, and what is known (n,)."""
     values, _, inside = scene.sample(placed(fit, slide.points_um))
     known = inside.reshape(slide.shape)
     sigma = float(np.linalg.norm(slide.shape)) / _DETAIL
     stack = np.column_stack([values, slide.features]).astype(np.float32).reshape(*slide.shape, -1)
     stack[~known] = 0.0
     share = ndimage.gaussian_filter(known.astype(np.float32), sigma) + 1e-6
-    smooth = ndimage.gaussian_filter(stack, (sigma, sigma, 0)) / share[..., None]
-    rows, columns = (np.arange(n) * _SQUARES // n for n in slide.shape)
-    black = (rows[:, None] + columns[None, :]) % 2 == 0
-    left = whole = 0.0
-    for learnt, judged in ((known & black, known & ~black), (known & ~black, known & black)):
-        if min(learnt.sum(), judged.sum()) < 2 * stack.shape[-1]:
-            return 0.0
-        learn, judge = ((stack - smooth)[part].astype(np.float64) for part in (learnt, judged))
-        beta, _, _ = robust_ridge(learn[:, 1:], learn[:, 0])
-        left += float((np.minimum((judge[:, 0] - judge[:, 1:] @ beta) ** 2, MOST_SQUARE) + FLOOR).sum())
-        whole += float((np.minimum(judge[:, 0] ** 2, MOST_SQUARE) + FLOOR).sum())
-    return 1.0 - left / whole
+    low = ndimage.gaussian_filter(stack, (sigma, sigma, 0)) / share[..., None]
+    stack = (ndimage.gaussian_filter(stack, (smooth, smooth, 0)) if smooth > 0 else stack) - low
+    return stack.reshape(-1, stack.shape[-1]).astype(np.float64), inside
+
+
+def _left(stack: Float64, learnt: npt.NDArray[np.bool_], judged: npt.NDArray[np.bool_]) -> Float64:
+    beta, _, _ = robust_ridge(stack[learnt, 1:], stack[learnt, 0])
+    return np.asarray(np.minimum((stack[judged, 0] - stack[judged, 1:] @ beta) ** 2, MOST_SQUARE))
 
 
 def halves(slide: Picture, patch_um: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
