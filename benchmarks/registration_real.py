@@ -48,7 +48,7 @@ def sections(folder: Path, slide: str, reference: str) -> tuple[np.ndarray, np.n
     found = placement_of(done, stained).slide_to_volume_um(at[:count])[:, 1:]
     size = float(np.linalg.norm(plane.shape[1:3]))
     score = done.score
-    told = f"detail {score.detail:.2f}, lead {score.margin:.2f}, halves {score.disagreement_um:.1f} px apart"
+    told = f"detail {score.detail:.2f}, lead {score.margin:.2f}, expected error {score.expected_tre_um:.1f} px"
     print(f"    {told}, {done.score.fault() or 'accepted'}")
     return (
         np.linalg.norm(at[:count] - true[:count], axis=1),

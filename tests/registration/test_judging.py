@@ -74,6 +74,20 @@ def test_refusal_says_which_number_is_wrong(changed, told):
     assert told in score(**changed).fault()
 
 
+def test_a_slide_that_lies_mostly_outside_the_volume_is_refused():
+    assert score(inside=0.55).fault() is None
+    assert "only 45% of the slide lies in the volume" in score(inside=0.45).fault()
+
+
+def test_what_was_moved_without_detail_is_expected_to_be_wrong():
+    expected = {
+        key: score(moved_um=40.0, detail=detail).expected_tre_um for key, detail in (("seen", 0.9), ("not", 0.2))
+    }
+    assert expected["not"] > 4 * expected["seen"]
+    assert score(detail=0.2, moved_um=40.0).uncertain
+    assert not score().uncertain
+
+
 def test_plane_image_stays_in_its_plane(rng):
     """A fit in the plane alone takes no step out of it, however long it runs."""
     plane = rng.random((1, 80, 80)).astype(np.float32)

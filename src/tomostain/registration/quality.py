@@ -33,6 +33,8 @@ CHECKED = 0.95
 as expected; eight of eight phantom slides above 99 % (seeds 1010, 2001) were at most 1.5 times as far off."""
 MOST_EXPECTED = 3.0
 """Expected error, in voxels, above which a person should look too."""
+LEAST_INSIDE = 0.5
+"""Least share of a slide that must lie in the volume: what is outside was compared with nothing."""
 LEAST_STAINED = 0.02
 """Least share of a slide that must differ from bare glass."""
 
@@ -88,7 +90,8 @@ class Score:
     def fault(self) -> str | None:
         """Why the placement must not be used, None where it may."""
         if self.probability >= ACCEPTED:
-            return None
+            few = f"only {self.inside:.0%} of the slide lies in the volume there"
+            return few if self.inside < LEAST_INSIDE else None
         reasons = []
         if self.detail < 0.5:
             reasons.append(f"the slide explains only {max(self.detail, 0):.0%} of the CT's detail there")
