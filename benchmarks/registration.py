@@ -344,9 +344,10 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
     good = [r for r, ok in zip(judged, right, strict=True) if ok]
     true = np.log([r["tre_um"] for r in good])
     parts = np.asarray([[r["disagreement_um"], r["moved_um"] * (1 - r["detail"])] for r in good])
+    sizes = np.asarray([quality.ERROR_SIZE * r["size_um"] * (1 - r["detail"]) ** 2 for r in good])
 
     def expected(factors: Any) -> Any:
-        return np.log(np.hypot(*(np.exp(factors) * parts).T))
+        return np.log(np.linalg.norm(np.column_stack([np.exp(factors) * parts, sizes]), axis=1))
 
     factors = optimize.minimize(lambda f: float(((expected(f) - true) ** 2).mean()), np.zeros(2)).x
     print("ERROR_HALVES, ERROR_MOVED =", tuple(round(float(f), 2) for f in np.exp(factors)), f"({len(good)} slides)")

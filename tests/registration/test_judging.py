@@ -14,7 +14,7 @@ from tomostain.registration.scene import picture, volume_scene
 
 def score(**changed):
     right = {"ratio": 0.9, "detail": 0.7, "margin": 0.4, "disagreement_um": 3.0, "inside": 0.9}
-    right |= {"moved_um": 3.0, "softness": 1.0}
+    right |= {"moved_um": 3.0, "softness": 1.0, "size_um": 1000.0}
     return quality.Score(**{**right, **changed}, voxel_um=5.0, fitted_um=10.0)
 
 
@@ -74,9 +74,12 @@ def test_refusal_says_which_number_is_wrong(changed, told):
     assert told in score(**changed).fault()
 
 
-def test_a_slide_that_lies_mostly_outside_the_volume_is_refused():
-    assert score(inside=0.55).fault() is None
-    assert "only 45% of the slide lies in the volume" in score(inside=0.45).fault()
+def test_a_slide_that_lies_mostly_outside_the_volume_is_less_probable_and_says_so():
+    assert score(inside=0.7).probability == score().probability
+    assert score(inside=0.3).probability < score().probability
+    weak = {"detail": 0.4, "margin": 0.1, "disagreement_um": 8.0}
+    assert score(**weak).fault() is None
+    assert "only 20% of the slide lies in the volume" in score(**weak, inside=0.2).fault()
 
 
 def test_what_was_moved_without_detail_is_expected_to_be_wrong():

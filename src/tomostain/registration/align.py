@@ -273,6 +273,7 @@ def _judged(
         disagreement_um=float(apart[known].mean()) if known.any() else float("inf"),
         moved_um=float(np.median(moved[known])) if known.any() else float("inf"),
         softness=softness,
+        size_um=float(np.linalg.norm(slide.extent_um)),
         inside=bent.inside,
         voxel_um=voxel,
         fitted_um=slide.spacing_um,
