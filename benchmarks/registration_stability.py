@@ -30,7 +30,7 @@ from tomostain.io.volumes.options import VolumeOptions
 from tomostain.registration.align import align, placement_of
 from tomostain.registration.coarse import Attitude
 from tomostain.registration.hints import Hints
-from tomostain.registration.modality import read_stained, read_target
+from tomostain.registration.modality import Target, read_stained, read_target
 
 PIXEL_UM = 10.2
 CROP = 0.2
@@ -81,7 +81,9 @@ def registered(variant: Variant, way: str) -> tuple[Callable[[Any], Any], Any, f
     moved, turn = (rng.uniform(-250, 250, 2), rng.uniform(-10, 10)) if variant.start is not None else (np.zeros(2), 0.0)
     pose = Attitude(0.0, 0.0, float(turn), False).pose(np.asarray([0.0, *(middle + moved)]), 1.0)
     if way == "itk":
-        found: Any = _itk(target, stained, pose)[1]
+        grid = target.grid  # its filters need several planes
+        deep = Grid((9, *grid.shape[1:]), grid.spacing_um, (-4 * grid.spacing_um[0], *grid.origin_um[1:]))
+        found: Any = _itk(Target(np.repeat(target.values, 9, axis=0), deep), stained, pose)[1]
         return lambda px: found(px - offset)[:, 1:], None, time.perf_counter() - begun
     done = align(target, stained, Hints(shrinkage=0.0), prior=pose if variant.start is not None else None)
     placement: Placement = replace(placement_of(done, stained))
