@@ -1,6 +1,6 @@
 """Make the stainer that is shipped: phantoms of many kinds, truth at every voxel, one network for slabs of CT planes.
 
-    python benchmarks/pretrain.py OUT --steps 19000         (from nothing)
+    python benchmarks/pretrain.py OUT --steps 19000         (from nothing; not tried at this length)
     python benchmarks/pretrain.py OUT --steps 10000 --lr 1.2e-3 --start STAINER         (what is shipped; see its card)
 
 Every third specimen is scanned as the phantom's default; the others differ in voxel size (3 to 8 um), photon energy,
