@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from tomostain.experiment.leakage import ALIKE, near_duplicates, warn_of
+from tomostain.experiment.outcomes import training_times
 from tomostain.experiment.plan import make_plan
 from tomostain.experiment.variants import variants_of
 from tomostain.images.geometry import Grid
@@ -128,3 +129,10 @@ def test_the_same_tissue_in_two_specimens_is_found_however_it_lies():
     with pytest.warns(UserWarning, match="nearly the same: S0_0 and S2_2"):
         warn_of(found)
     assert near_duplicates([first, replace(turned, specimen="S0")]) == []  # of one animal: never in two folds
+
+
+def test_the_time_of_a_training_counts_each_line_of_its_curves_for_the_steps_it_covers(tmp_path):
+    (tmp_path / "curves.csv").write_text(
+        "step,paired,s_per_step,processor_s_per_step\n10,1,2.0,0.5\n20,1,4.0,0.5\n25,1,1.0,3.0\n"
+    )
+    assert training_times(tmp_path) == {"seconds": 65.0, "processor_seconds": 25.0}

@@ -31,7 +31,7 @@ def save_outcome(folder: Path, pairs: Sequence[Pair], lpips: Lpips | None) -> Pa
 
     ``methods`` holds the values of the stainer and of each baseline by metric and specimen: the scores, those after a
     dye fit, CIEDE2000, and (phantoms) colour error and overlap of each tissue. ``losses`` are those that it was trained
-    with, ``seconds`` is the time that took.
+    with, ``seconds`` and ``processor_seconds`` the time that took.
     """
     evaluation = Evaluation.load(folder / "evaluation")
     scored = {score.pair for score in evaluation.scores}
@@ -46,7 +46,7 @@ def save_outcome(folder: Path, pairs: Sequence[Pair], lpips: Lpips | None) -> Pa
         found = stacked(features(pictures[pair.name], pair.weight, lpips) for pair in held)
         np.save(folder / FEATURES_FILE, found)
     history = json.loads((folder / "stainer" / "stainer.json").read_text(encoding="utf-8"))["history"]
-    text = {"methods": methods, "losses": history["losses"], "seconds": training_seconds(folder / "stainer")}
+    text = {"methods": methods, "losses": history["losses"], **training_times(folder / "stainer")}
     return write_text_atomically(folder / FILE, json.dumps(text, indent=1) + "\n")
 
 
@@ -80,12 +80,16 @@ def tissue_values(pairs: Sequence[Pair], stained: Sequence[npt.NDArray[np.uint8]
     return values
 
 
-def training_seconds(stainer: Path) -> float:
-    """Time of all steps of a training by its curves, whether or not it was broken off and gone on with."""
+def training_times(stainer: Path) -> dict[str, float]:
+    """``seconds`` by the clock and ``processor_seconds`` of all steps of a training, from its curves."""
     with (stainer / "curves.csv").open(newline="", encoding="utf-8") as file:
-        rows = [(int(row["step"]), float(row["s_per_step"])) for row in csv.DictReader(file)]
-    before = [0, *(step for step, _ in rows)]
-    return sum(seconds * (step - last) for (step, seconds), last in zip(rows, before, strict=False))
+        rows = list(csv.DictReader(file))
+    counts = np.diff([0, *(int(row["step"]) for row in rows)])
+    columns = {"seconds": "s_per_step", "processor_seconds": "processor_s_per_step"}
+    return {
+        name: float(sum(count * float(row[column]) for count, row in zip(counts, rows, strict=True)))
+        for name, column in columns.items()
+    }
 
 
 def _values(scores: Sequence[Score], method: str) -> dict[str, dict[str, float]]:

@@ -27,6 +27,7 @@ from tomostain.scoring.scores import PERFECT, STAINER
 from tomostain.scoring.tissue_colours import GROUPS
 
 FILE, FORMAT = "results.json", "tomostain-experiment"
+TIMES = ("seconds", "processor_seconds")
 TIMING = "timing"
 """The only part of the results that differs when an experiment is done again."""
 _TISSUES = ("new bone", "degradation layer")
@@ -130,8 +131,9 @@ def _kid(found: Mapping[Run, Any], variant: Variant, real: Any) -> dict[str, Any
 
 
 def _seconds(found: Mapping[Run, Any], variant: Variant) -> dict[str, Any]:
-    seconds = [outcome["seconds"] for run, (outcome, _) in found.items() if run.variant.name == variant.name]
-    return {"mean_training_s": float(np.mean(seconds)) if seconds else None, "runs": len(seconds)}
+    ours = [outcome for run, (outcome, _) in found.items() if run.variant.name == variant.name]
+    means = {name: float(np.mean([one[name] for one in ours])) if ours else None for name in TIMES}
+    return {**means, "runs": len(ours)}
 
 
 def _set_up(

@@ -132,7 +132,7 @@ def save_samples(path: Path, patches: Patch, stained: Tensor) -> npt.NDArray[np.
 def progress_figure(lines: Sequence[Mapping[str, str]], sample: npt.NDArray[np.uint8], title: str) -> Figure:
     """Losses (logarithmic) and scores on held-out patches from the lines of curves.csv, above a sample (y, x, 3)."""
     figure = Figure(figsize=(11, 7), layout="constrained")
-    names = [column for column in lines[0] if column not in ("step", "lr", "s_per_step")] if lines else []
+    names = [one for one in lines[0] if one not in ("step", "lr") and not one.endswith("s_per_step")] if lines else []
     scores = [name for name in names if name.startswith("val_")]
     mosaic: list[Any] = [*(["losses", name] for name in scores or ["none"]), ["sample", "sample"]]
     panels = figure.subplot_mosaic(mosaic, height_ratios=[1.0] * (len(mosaic) - 1) + [len(mosaic) - 1.0])

@@ -144,6 +144,7 @@ def _fit(
         curves = Curves(out / CURVES, lines, step=begin, tensorboard=recipe.tensorboard) if first else None
         feed = Feed(_patches(pairs, ct_range, recipe), helpers, recipe, method, fabric)
         kept = lined = time.monotonic()
+        worked = time.process_time()
         end = begin if recipe.finish_now else recipe.steps
         bar = runs.progress_bar(total=end, initial=begin, desc="training", unit="step") if first else None
         for step in range(begin, end):
@@ -156,13 +157,14 @@ def _fit(
                 values |= {
                     "lr": learning_rate(recipe, step),
                     "s_per_step": (time.monotonic() - lined) / len(tally.steps),
+                    "processor_s_per_step": (time.process_time() - worked) / len(tally.steps),
                 }
                 if held and recipe.validate_every and (_every(recipe.validate_every, done, recipe.log_every) or last):
                     values |= _scores(state, watched, fabric)
                 if bar is not None:
                     bar.set_postfix_str(in_short(values, tally.names), refresh=False)
                 tally.clear()
-                lined = time.monotonic()
+                lined, worked = time.monotonic(), time.process_time()
                 if curves:
                     curves.add(done, values)
                 if watch:
@@ -212,7 +214,7 @@ def _columns(state: State, method: Method) -> list[str]:
 
 def _lines(tally: Tally, recipe: Settled, held: Sequence[Pair]) -> list[str]:
     scores = ["val_ssim", "val_psnr"] if held and recipe.validate_every else []
-    return [*tally.names, "lr", "s_per_step", *scores]
+    return [*tally.names, "lr", "s_per_step", "processor_s_per_step", *scores]
 
 
 def _patches(pairs: Sequence[Pair], ct_range: CTRange, recipe: Settled) -> PatchDataset:

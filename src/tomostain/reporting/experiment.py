@@ -102,7 +102,13 @@ def _set_up(results: Results) -> Part:
     rows = []
     for name, about in set_up["methods"].items():
         steps = ", ".join(f"{count} ({budget})" for budget, count in about["steps"].items())
-        took = [timing[budget][name]["mean_training_s"] for budget in timing if name in timing[budget]]
+        took = [
+            " / ".join(
+                "-" if of[name][key] is None else f"{of[name][key]:.0f}" for key in ("seconds", "processor_seconds")
+            )
+            for of in timing.values()
+            if name in of
+        ]
         losses = " ".join(f"{loss} {weight:g}" for loss, weight in about["losses"].items())
         rows.append(
             [
@@ -113,7 +119,7 @@ def _set_up(results: Results) -> Part:
                 losses,
                 f"{about['batch']} x {about['patch_px']} px",
                 steps,
-                ", ".join("-" if seconds is None else f"{seconds:.0f}" for seconds in took),
+                ", ".join(took),
             ]
         )
     head = [
@@ -124,7 +130,7 @@ def _set_up(results: Results) -> Part:
         "losses",
         "batch",
         "steps",
-        "seconds of training (wall clock)",
+        "seconds of training: clock / processor",
     ]
     alike = set_up["near_duplicates"]
     check = (

@@ -98,11 +98,11 @@ def scores_figure(
 def curves_figure(curves: Mapping[str, Sequence[float]], *, against: str = "step") -> str:
     """Small panels of every quantity that training wrote down (NaN where it did not), raw and as a running mean.
 
-    Columns that begin with ``val_``, taken on held-out specimens, come first; the time a step took is left out.
+    Columns that begin with ``val_``, taken on held-out specimens, come first; the time that a step took is left out.
     """
     steps = np.asarray(curves[against], dtype=np.float64)
-    skipped = (against, "s_per_step")
-    shown = [name for name in curves if name not in skipped and np.isfinite(np.asarray(curves[name], float)).any()]
+    shown = [name for name in curves if name != against and not name.endswith("s_per_step")]
+    shown = [name for name in shown if np.isfinite(np.asarray(curves[name], float)).any()]
     shown.sort(key=lambda name: not name.startswith("val_"))
     columns = min(4, max(1, len(shown)))
     rows = -(-len(shown) // columns)
