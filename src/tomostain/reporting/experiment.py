@@ -5,7 +5,7 @@ The same parts become the HTML report of a user's experiment and the page of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,19 +182,7 @@ def _result(results: Results, budget: str) -> Part:
                 rows,
             )
         )
-    rows = [
-        [
-            f"{one['first']} - {one['second']}",
-            plain_name(one["metric"]),
-            _interval(one),
-            f"{one['p']:.3g}, {one['p_corrected']:.3g}",
-            f"{one['effect']:.2f}",
-            f"{one['won']} of {one['specimens']}",
-        ]
-        for one in tables["comparisons"]
-    ]
-    head = ["compared", "metric", "gain (positive: the first is better)", "p, corrected", "effect", "specimens won"]
-    found.append(Table("Paired differences", head, rows))
+    found += _differences(tables["comparisons"])
     points = {
         name: {m: list(of.get(m, {}).values()) for m in metrics} for name, of in results["specimens"][budget].items()
     }
@@ -207,6 +195,24 @@ def _result(results: Results, budget: str) -> Part:
 
 
 _NOTHING = {"mean": None, "low": None, "high": None}
+
+
+def _differences(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Gains with intervals, and what the tests say of them: a line for every two methods, a column for each metric."""
+    by_pair: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for one in comparisons:
+        by_pair.setdefault(f"{one['first']} - {one['second']}", {})[one["metric"]] = one
+    metrics = list(dict.fromkeys(one["metric"] for one in comparisons))
+    head = ["compared", *map(plain_name, metrics)]
+
+    def rows(cell: Callable[[Mapping[str, Any]], str]) -> list[list[str]]:
+        return [[pair, *(cell(of[m]) if m in of else "-" for m in metrics)] for pair, of in by_pair.items()]
+
+    tests = rows(lambda one: f"{one['p_corrected']:.2g}, {one['effect']:.2f}, {one['won']} of {one['specimens']}")
+    return [
+        Table("Gains over specimens, with 95 % intervals; positive: the first is better", head, rows(_interval)),
+        Table("The tests of these gains: p after correction, effect, specimens won", head, tests),
+    ]
 
 
 def _meaning(results: Results) -> Part:
