@@ -1,9 +1,10 @@
-"""How well slides are registered: python benchmarks/registration.py run | table | calibrate.
+"""How well slides are registered: python benchmarks/registration.py run | placed | table | calibrate.
 
 Cohorts are phantoms: `tomostain phantom COHORT --specimens 16 --slides 4 --size 200 400 400 --seed 2000`. Seeds 1000 to
 1099 are for tuning and calibration, 2000 to 2099 for the table. `run COHORT RESULTS.jsonl --ways prior none` appends a
-line for each slide and way (those that are there are kept), `table RESULTS.jsonl` prints the figures, `calibrate
-RESULTS.jsonl` fits the constants of registration/quality.py. Ways: prior (the true placement disturbed by up to 250 um
+line for each slide and way (those that are there are kept), `placed COHORT PLACEMENTS` judges
+what `tomostain register` wrote, `table RESULTS.jsonl` prints the figures, `calibrate RESULTS.jsonl` fits the constants
+of registration/quality.py. Ways: prior (the true placement disturbed by up to 250 um
 along each axis and 10 degrees about each), none, other (the CT of the next specimen), nothing (an empty slide of dirt),
 itk (SimpleITK, Mattes mutual information, affine then B-spline, from the same disturbed start).
 """
@@ -63,11 +64,16 @@ def main() -> None:
     runner.add_argument("--specimens", nargs="*", default=None)
     runner.add_argument("--slides", type=int, default=None, help="slides of each specimen")
     runner.add_argument("--placements", type=Path, default=None, help="keep what `none` places and accepts here")
+    known = commands.add_parser("placed")
+    known.add_argument("cohort", type=Path)
+    known.add_argument("placements", type=Path)
     for name in ("table", "calibrate"):
         commands.add_parser(name).add_argument("results", type=Path, nargs="+")
     asked = words.parse_args()
     if asked.command == "run":
         run(asked)
+    elif asked.command == "placed":
+        placed(asked.cohort, asked.placements)
     elif asked.command == "table":
         table(_lines(asked.results))
     else:
@@ -103,6 +109,30 @@ def run(asked: argparse.Namespace) -> None:
             shown = ("tre_um", "tre90_um", "rigid_um", "angle_deg", "detail", "margin", "disagreement_um")
             numbers = " ".join(f"{key} {row[key]:.2f}" for key in shown if key in row)
             print(row["specimen"], row["slide"], row["material"], way, numbers, row.get("fault") or "", flush=True)
+
+
+def placed(cohort: Path, placements: Path) -> None:
+    """How far placements that `tomostain register` wrote lie from the truth, all and those not marked CHECK BY EYE."""
+    errors, expected, sure = [], [], []
+    for specimen in _specimens(cohort):
+        target = read_target(read_volume(cohort / specimen["ct"]))
+        for slide in specimen["slides"]:
+            file = placements / f"{specimen['name']}_{slide['name']}.placement.json"
+            if not file.is_file():
+                continue
+            found, truth = Placement.load(file), Placement.load(cohort / slide["placement"])
+            damage = np.asarray(Image.open(cohort / slide["damage"])) > 0
+            errors.append(_errors(truth, damage, target, found.slide_to_volume_um, found.slide_to_volume_um)["tre_um"])
+            expected.append(found.expected_tre_um)
+            sure.append(not found.notes["check"])
+    for name, chosen in (("all", np.ones(len(sure), bool)), ("not to be checked", np.asarray(sure))):
+        tre = np.asarray(errors)[chosen]
+        ratio = np.asarray(expected, dtype=float)[chosen] / tre
+        print(
+            f"{name}: {len(tre)} slides, TRE median {np.median(tre):.1f}, 90th percentile "
+            f"{np.percentile(tre, 90):.1f}, largest {tre.max():.1f} um; expected over true {np.median(ratio):.2f}, "
+            f"{np.mean((ratio >= 0.5) & (ratio <= 2)):.0%} within 0.5 to 2, {np.mean(ratio >= 0.5):.0%} at least 0.5"
+        )
 
 
 def _specimens(cohort: Path) -> list[dict[str, Any]]:

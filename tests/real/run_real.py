@@ -1,6 +1,7 @@
 """The two jobs on real images: learn the rat jaw's stain on its left part, stain the trabecular-bone stack.
 
-`make real` runs both at full length and writes real/report.html; test_real.py runs the same jobs short.
+`make real` runs both at full length and writes real/report.html; test_real.py runs the same jobs short;
+`python tests/real/run_real.py FOLDER pairs` makes the jaw's pairs only, for `tomostain experiment`.
 The images are found through TOMOSTAIN_SHARED, or in ../shared beside the project.
 """
 
@@ -66,12 +67,15 @@ def stain_trabeculae(shared: Path, stainer: Path, out: Path) -> Path:
     return stain(stainer, shared / "data" / "ct" / "trabecular_bone", out, recipe=settings)
 
 
-def main(out: Path) -> int:
+def main(out: Path, job: str = "all") -> int:
     stated = os.environ.get("TOMOSTAIN_SHARED")
     shared = Path(stated) if stated else Path(__file__).resolve().parents[3] / "shared"
     if not (shared / "data").is_dir():
         print(f"real images not found: set TOMOSTAIN_SHARED, or put them at {shared}", file=sys.stderr)
         return 1
+    if job == "pairs":
+        print(jaw_pairs(shared, out))
+        return 0
     settings = TrainRecipe(hold_out=("jaw_right",), tone=True, hours=0.25)
     pairs, stainer, evaluation = learn_jaw(shared, out, recipe=settings)
     stained = out / "trabecular.ome.zarr"
@@ -85,4 +89,4 @@ def main(out: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "real")))
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "real"), *sys.argv[2:]))
