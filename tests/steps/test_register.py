@@ -198,6 +198,7 @@ def test_many_slides_are_registered_from_a_table_and_the_rest_goes_on(lab, tmp_p
         ({"hints": Hints(around=900.0)}, "outside the volume"),
         ({"prior": Path("nowhere.json")}, "there is no placement"),
         ({"landmarks": Path("nowhere.csv")}, "there are no landmarks"),
+        ({"check": True}, "--check checks a table"),
     ],
 )
 def test_faulty_hints_are_reported(lab, tmp_path, change, fault):

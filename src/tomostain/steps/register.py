@@ -88,6 +88,8 @@ def register(*paths: Path, recipe: RegisterRecipe = RegisterRecipe()) -> Path:
         return _many(names[0], names[-1], recipe)
     if len(names) != 3:
         raise ValueError("pass VOLUME SLIDE OUT.placement.json, or TABLE.csv OUTFOLDER")
+    if recipe.check:
+        raise ValueError("--check checks a table of slides (TABLE.csv --check); leave it out to register one slide")
     return _one(names[0], names[1], names[2], recipe)
 
 
