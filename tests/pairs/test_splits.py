@@ -28,6 +28,14 @@ def test_every_specimen_is_held_out_in_exactly_one_fold(count):
     assert sorted(name for fold in dealt for name in fold) == ["S0", "S1", "S2", "S3", "S4"]
 
 
+def test_groups_that_alternate_in_their_names_are_not_a_fold_each():
+    legs = [Item(f"rat{rat}_{side}") for rat in range(8) for side in ("left", "right")]
+    for fold in folds(legs, 2):
+        sides = [name.rpartition("_")[2] for name in fold]
+        assert min(sides.count("left"), sides.count("right")) >= 2
+    assert folds(legs, 2) == folds(legs[::-1], 2)
+
+
 @pytest.mark.parametrize("count", [1, 6])
 def test_folds_that_cannot_be_dealt_are_refused(count):
     with pytest.raises(ValueError, match="cannot make"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -56,6 +57,9 @@ def hold_out(items: Sequence[Item], specimens: Sequence[str]) -> tuple[list[Item
 def folds(items: Sequence[Item], count: int) -> list[tuple[str, ...]]:
     """The specimens to hold out in each of ``count`` folds: every specimen in exactly one.
 
+    They are dealt in the order of the SHA-256 of their names. In the order of the names, groups that alternate (left
+    and right leg, implant A and B) would fall into one fold each, and a fold would leave out all of a group.
+
     Raises
     ------
     ValueError
@@ -66,7 +70,8 @@ def folds(items: Sequence[Item], count: int) -> list[tuple[str, ...]]:
         raise ValueError(
             f"{len(known)} specimens ({', '.join(known)}) cannot make {count} folds; choose 2 to {len(known)}"
         )
-    return [tuple(known[index::count]) for index in range(count)]
+    drawn = sorted(known, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return [tuple(sorted(drawn[index::count])) for index in range(count)]
 
 
 def few(items: Sequence[Item], count: int) -> list[Item]:
