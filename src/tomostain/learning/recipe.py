@@ -52,7 +52,7 @@ class TrainRecipe:
     fold: Annotated[int | None, Within(0, 9999)] = None
     """Hold out this fold (from 0) of the specimens instead of named ones."""
     folds: Annotated[int, Within(2, 10_000)] = 4
-    """Number of folds that the sorted specimens are dealt into, in turn, where ``fold`` is given."""
+    """Number of folds that the specimens are dealt into, in an order drawn from their names."""
 
     net: str | None = None
     """Generator: subpixel_unet, resnet, unet, reference_resnet and reference_unet (those of CycleGAN and Pix2Pix), or
