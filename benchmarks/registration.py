@@ -1,12 +1,12 @@
-"""How well slides are registered: python benchmarks/registration.py run | placed | table | calibrate.
+"""How well slides are registered: python benchmarks/registration.py run | placed | table.
 
 Cohorts are phantoms: `tomostain phantom COHORT --specimens 16 --slides 4 --size 200 400 400 --seed 2000`. Seeds 1000 to
 1099 are for tuning and calibration, 2000 to 2099 for the table. `run COHORT RESULTS.jsonl --ways prior none` appends a
-line for each slide and way (those that are there are kept), `placed COHORT PLACEMENTS` judges
-what `tomostain register` wrote, `table RESULTS.jsonl` prints the figures, `calibrate RESULTS.jsonl` fits the constants
-of registration/quality.py. Ways: prior (the true placement disturbed by up to 250 um
-along each axis and 10 degrees about each), none, other (the CT of the next specimen), nothing (an empty slide of dirt),
-itk (SimpleITK, Mattes mutual information, affine then B-spline, from the same disturbed start).
+line for each slide and way (those that are there are kept), `placed COHORT PLACEMENTS` judges what `tomostain register`
+wrote, `table RESULTS.jsonl` prints the figures. registration_calibration.py fits the constants of quality.py to them.
+Ways: prior (the true placement disturbed by up to 250 um along each axis and 10 degrees about each), none, other (the
+CT of the next specimen), nothing (an empty slide of dirt), itk (SimpleITK, Mattes mutual information, affine then
+B-spline, from the same disturbed start).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage, optimize, stats
+from scipy import ndimage, stats
 from scipy.spatial.transform import Rotation
 
 from _results import Figure, save
@@ -67,23 +67,20 @@ def main() -> None:
     known = commands.add_parser("placed")
     known.add_argument("cohort", type=Path)
     known.add_argument("placements", type=Path)
-    for name in ("table", "calibrate"):
-        commands.add_parser(name).add_argument("results", type=Path, nargs="+")
+    commands.add_parser("table").add_argument("results", type=Path, nargs="+")
     asked = words.parse_args()
     if asked.command == "run":
         run(asked)
     elif asked.command == "placed":
         placed(asked.cohort, asked.placements)
-    elif asked.command == "table":
-        table(_lines(asked.results))
     else:
-        calibrate(_lines(asked.results))
+        table(lines_of(asked.results))
 
 
 def run(asked: argparse.Namespace) -> None:
     cohort, results = asked.cohort, asked.results
     done = (
-        {(r["cohort"], r["specimen"], r["slide"], r["way"]) for r in _lines([results])} if results.exists() else set()
+        {(r["cohort"], r["specimen"], r["slide"], r["way"]) for r in lines_of([results])} if results.exists() else set()
     )
     specimens = _specimens(cohort)
     for index, specimen in enumerate(specimens):
@@ -332,7 +329,7 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, str]:
     }
     if any("angle_deg" in r for r in placed):
         ours, best = ([r[k] / voxel for r in placed] for k in ("affine_um", "best_affine_um"))
-        expected = [_score(r).expected_tre_um for r in placed]
+        expected = [score_of(r).expected_tre_um for r in placed]
         refused = f"{100 * np.mean([not _accepted(r) for r in good]):.1f}" if good else "-"
         thickness = stats.spearmanr([r["thickness_um"] for r in placed], [r["true_thickness_um"] for r in placed])
         found |= {
@@ -347,44 +344,15 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _score(row: dict[str, Any]) -> quality.Score:
+def score_of(row: dict[str, Any]) -> quality.Score:
     return quality.Score(**{name: row[name] for name in SCORED})
 
 
 def _accepted(row: dict[str, Any]) -> bool:
-    return "ratio" in row and _score(row).fault() is None
+    return "ratio" in row and score_of(row).fault() is None
 
 
-def calibrate(rows: list[dict[str, Any]]) -> None:
-    """Fit WEIGHTS (ridge logistic regression) and ERROR_HALVES, ERROR_MOVED (least squares of logarithms)."""
-    judged = [r for r in rows if "ratio" in r]
-    right = np.asarray([float("tre_um" in r and r["tre_um"] <= 5 * r["voxel_um"]) for r in judged])
-    features = np.stack([_score(r).features for r in judged])
-
-    def cost(weights: Any) -> float:
-        signs = (2 * right - 1) * (features @ weights)
-        balance = np.where(right > 0, 0.5 / right.sum(), 0.5 / (1 - right).sum())
-        return float(balance @ np.logaddexp(0, -signs) + 1e-4 * (weights[1:] ** 2).sum())
-
-    weights = optimize.minimize(cost, np.zeros(features.shape[1])).x
-    sure = features @ weights
-    print(f"{len(judged)} rows, {int(right.sum())} right")
-    print("WEIGHTS =", tuple(round(float(w), 3) for w in weights))
-    print(f"least of the right {sure[right > 0].min():.2f}, greatest of the wrong {sure[right == 0].max():.2f}")
-    good = [r for r, ok in zip(judged, right, strict=True) if ok]
-    true = np.log([r["tre_um"] for r in good])
-    parts = np.asarray([[r["disagreement_um"], r["moved_um"] * (1 - r["detail"])] for r in good])
-    sizes = np.asarray([quality.ERROR_SIZE * r["size_um"] * (1 - r["detail"]) ** 2 for r in good])
-
-    def expected(factors: Any) -> Any:
-        return np.log(np.linalg.norm(np.column_stack([np.exp(factors) * parts, sizes]), axis=1))
-
-    factors = optimize.minimize(lambda f: float(((expected(f) - true) ** 2).mean()), np.zeros(2)).x
-    print("ERROR_HALVES, ERROR_MOVED =", tuple(round(float(f), 2) for f in np.exp(factors)), f"({len(good)} slides)")
-    print(f"rank correlation with the true TRE {stats.spearmanr(expected(factors), true).statistic:.2f}")
-
-
-def _lines(files: list[Path]) -> list[dict[str, Any]]:
+def lines_of(files: list[Path]) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines() if line.strip()]
 
 

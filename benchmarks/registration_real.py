@@ -4,7 +4,7 @@ SHARED is the folder that holds data/registration and data/pair. Two pairs of st
 rat_kidney, lesion), each registered in both directions with no start given, are judged by the landmarks that both
 images have: relative target registration error, distance over the diagonal of the reference image. The CT plane and the
 section of a rat jaw have no landmarks; what is printed is whether they are accepted, and OUT receives their page. ROWS
-receives a line for each registration, also of sections of one pair to those of the other (`registration.py calibrate`).
+receives a line for each registration, also of sections of one pair to those of the other (registration_calibration.py).
 """
 
 from __future__ import annotations
