@@ -130,7 +130,7 @@ def _set_up(results: Results) -> Part:
         "losses",
         "batch",
         "steps",
-        "seconds of training: clock / processor",
+        "seconds: clock / processor",
     ]
     alike = set_up["near_duplicates"]
     check = (
@@ -155,33 +155,23 @@ def _result(results: Results, budget: str) -> Part:
     )
     if tables["kid"]:
         rows = [[name, "-" if kid["mean"] is None else f"{kid['mean']:.3f}"] for name, kid in tables["kid"].items()]
-        found.append(
-            Table(
-                f"Kernel distance (KID) of all virtual to all real sections; {set_up['kid_features']}",
-                ["method", "KID"],
-                rows,
-            )
-        )
+        found.append(Table("Kernel distance (KID) of all virtual to all real sections", ["method", "KID"], rows))
     if set_up["tissues"]:
-        head = ["method", *(f"{tissue}: CIEDE2000, Dice" for tissue in set_up["tissues"])]
+        known = {name: of for name, of in scores.items() if any(key.endswith(": dice") for key in of)}
         rows = [
             [
-                name,
+                tissue,
                 *(
-                    f"{_mean(of.get(f'{t}: delta_e'), '.1f')}, {_mean(of.get(f'{t}: dice'), '.2f')}"
-                    for t in set_up["tissues"]
+                    f"{_mean(of.get(f'{tissue}: delta_e'))}, {_mean(of.get(f'{tissue}: dice'))}"
+                    for of in known.values()
                 ),
             ]
-            for name, of in scores.items()
-            if any(key.endswith(": dice") for key in of)
+            for tissue in set_up["tissues"]
         ]
-        found.append(
-            Table(
-                "Tissues against the perfect section, also off the slide: colour error, overlap of what is read back",
-                head,
-                rows,
-            )
+        caption = (
+            "Tissues against the perfect section, also off the slide: CIEDE2000, overlap (Dice) of what is read back"
         )
+        found.append(Table(caption, ["tissue", *known], rows))
     found += _differences(tables["comparisons"])
     points = {
         name: {m: list(of.get(m, {}).values()) for m in metrics} for name, of in results["specimens"][budget].items()
@@ -258,9 +248,15 @@ def _cell(spread: Mapping[str, Any] | None) -> str:
 
 
 def _interval(one: Mapping[str, Any]) -> str:
-    low = one["low"]
-    return f"{one['gain']:.3f}" + ("" if low is None else f" ({low:.3f} to {one['high']:.3f})")
+    gain, low, high = one["gain"], one["low"], one["high"]
+    digits = _digits(gain)
+    return f"{gain:.{digits}f}" + ("" if low is None else f" ({low:.{digits}f} to {high:.{digits}f})")
 
 
-def _mean(spread: Mapping[str, Any] | None, digits: str) -> str:
-    return "-" if spread is None else f"{spread['mean']:{digits}}"
+def _mean(spread: Mapping[str, Any] | None) -> str:
+    return "-" if spread is None else f"{spread['mean']:.{min(2, _digits(spread['mean']))}f}"
+
+
+def _digits(value: float) -> int:
+    """Decimals that leave about three digits."""
+    return 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
