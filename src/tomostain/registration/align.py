@@ -21,7 +21,9 @@ Progress = Callable[[str, float], None]
 COARSE, ROUGH, MIDDLE, FINE, FINEST = 30, 70, 140, 280, 600
 """Pixels along the diagonal of what slide and volume share, at each level."""
 SMOOTH = 12
-"""Part of the diagonal over which structure counts as smooth where the plane is hints."""
+"""Part of the diagonal over which structure counts as smooth where the plane is known."""
+_SMOOTH_PIXELS = 5
+"""The same while the slide is bent, in pixels of the level, so that ever finer detail decides (hard pairs 2 to 9)."""
 _THICKNESSES_UM = (10.0, 20.0, 30.0, 40.0, 60.0)
 _LEAST_JACOBIAN = 0.2
 _HALVES = (0.5, 1.5, 4.0)
@@ -78,9 +80,9 @@ def align(
         raise ValueError(f"only {shares:.1%} of the slide differs from bare glass; there is nothing to register")
     advance = progress or (lambda stage, share: None)
     start = _plane(target, stained, hints, prior, advance)
-    bent, slide, scene, thickness, softness = _refine(target, stained, hints, start.bent, advance)
+    refined = _refine(target, stained, hints, start.bent, advance)
     advance("checking", 0.9)
-    done = _judged(target, start, bent, slide, scene, thickness, softness)
+    done = _judged(target, stained, start, refined)
     advance("done", 1.0)
     return done
 
@@ -91,13 +93,15 @@ def diagonal_um(target: Target, stained: Stained, scale: float) -> float:
     return float(min(np.linalg.norm(slide), np.linalg.norm(target.grid.extent_um[1:])))
 
 
-def smooth_um(target: Target, size_um: float) -> float | None:
-    """Over what length structure counts for less at the middle and fine levels; None: all counts alike.
+def smooth_um(target: Target, size_um: float, part: int | None = None) -> float | None:
+    """Over what length structure counts for less at places compared, or at a level's ``part``; None: all counts alike.
 
     Where the plane is known, what is smooth only pulls edges apart that could meet. In a volume it is needed: it holds
     the plane's tilt (without it one titanium slide had an error of 19 um instead of 3.6 um).
     """
-    return size_um / SMOOTH if target.is_plane else None
+    if not target.is_plane:
+        return None
+    return size_um / SMOOTH if part is None else _SMOOTH_PIXELS * size_um / part
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,46 +206,54 @@ def region_of(target: Target, hints: Hints, prior: Pose | None = None) -> Region
     )
 
 
-def _refine(
-    target: Target, stained: Stained, hints: Hints, now: Fit, advance: Progress
-) -> tuple[Fit, Picture, Scene, float, float]:
-    """Bend the slide, from the middle level to the finest, as softly as held-out detail allows.
+@dataclass(frozen=True, eq=False)
+class _Refined:
+    """The finest fit, the slide and scene it was fitted to, the thickness that explains the CT best, the softness."""
 
-    Returns fit, slide and scene of the finest level, the thickness that explains the CT best, and the softness.
-    """
+    fit: Fit
+    slide: Picture
+    scene: Scene
+    thickness_um: float
+    softness: float
+
+
+def _refine(target: Target, stained: Stained, hints: Hints, now: Fit, advance: Progress) -> _Refined:
+    """Bend the slide, from the middle level to the finest, as softly as held-out detail allows."""
     scale = 1 / (1 - hints.shrinkage)
     size = diagonal_um(target, stained, scale)
     how = Schedule(8, scale=scale, in_plane_only=target.is_plane, scale_spread=0.1 if target.is_plane else 0.03)
-    smooth, least_um = smooth_um(target, size), _FINEST_SAMPLE * min(target.grid.spacing_um[1:])
-
-    def scene(at: Fit, thickness: float, um: float) -> Scene:
-        if target.is_plane:
-            return volume_scene(target, um, smooth_um=smooth)
-        extent, reach = stained.extent_um, 4 * um
-        return slab_scene(target, at.pose, extent, spacing_um=um, thickness_um=thickness, reach_um=reach)
-
+    least_um = _FINEST_SAMPLE * min(target.grid.spacing_um[1:])
     thickness = hints.thickness_um if hints.thickness_um is not None else 30.0
     um = {part: max(size / part, least_um) for part in (FINE, FINEST)}
+
+    def scene(at: Fit, thickness: float, part: int) -> Scene:
+        if target.is_plane:
+            return volume_scene(target, um[part], smooth_um=smooth_um(target, size, part))
+        extent, reach = stained.extent_um, 4 * um[part]
+        return slab_scene(target, at.pose, extent, spacing_um=um[part], thickness_um=thickness, reach_um=reach)
+
+    def level(part: int) -> Picture:
+        even = smooth_um(target, size, part)
+        return picture(stained, um.get(part, size / part), smooth_um=even, ranked=target.is_plane)
+
     if hints.elastic:
         advance("bending", 0.6)
-        slide = picture(stained, um[FINE], smooth_um=smooth)
         lattice = Field.flat(stained.extent_um, size / 13 / scale)
-        how = replace(how, softness=best_softness(scene(now, thickness, um[FINE]), slide, now, lattice, how))
+        how = replace(how, softness=best_softness(scene(now, thickness, FINE), level(FINE), now, lattice, how))
         bend = Field.flat(stained.extent_um, size / 9 / scale)
         # On a single plane what is smooth differs in the large: it would drag regions along before detail holds them.
-        for part, evened in ((MIDDLE, smooth),) if target.is_plane else ((ROUGH, None), (MIDDLE, smooth)):
-            level = picture(stained, size / part, smooth_um=evened)
-            around = volume_scene(target, size / part, smooth_um=evened)
-            now = unfolded(around, level, now, now.field or bend, replace(how, iterations=10))
+        for part in (MIDDLE,) if target.is_plane else (ROUGH, MIDDLE):
+            around = volume_scene(target, size / part, smooth_um=smooth_um(target, size, part))
+            now = unfolded(around, level(part), now, now.field or bend, replace(how, iterations=10))
     for part, nodes, iterations in ((FINE, 13, 8), (FINEST, 18, 5)):
         advance("bending", 0.7 if part == FINE else 0.8)
-        slide = picture(stained, um[part], smooth_um=smooth)
+        slide = level(part)
         finer = now.field.refined(stained.extent_um, size / nodes / scale) if now.field is not None else None
-        now = unfolded(scene(now, thickness, um[part]), slide, now, finer, replace(how, iterations=iterations))
+        now = unfolded(scene(now, thickness, part), slide, now, finer, replace(how, iterations=iterations))
         if part == FINE and hints.thickness_um is None and not target.is_plane:
-            details = {t: quality.explained_detail(now, scene(now, t, um[part]), slide) for t in _THICKNESSES_UM}
+            details = {t: quality.explained_detail(now, scene(now, t, part), slide) for t in _THICKNESSES_UM}
             thickness = max(details, key=lambda t: details[t])
-    return now, slide, scene(now, thickness, um[FINEST]), thickness, how.softness
+    return _Refined(now, slide, scene(now, thickness, FINEST), thickness, how.softness)
 
 
 def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, how: Schedule) -> Fit:
@@ -255,10 +267,9 @@ def unfolded(scene: Scene, slide: Picture, start: Fit, lattice: Field | None, ho
     return fit(scene, slide, start.pose, None, how)
 
 
-def _judged(
-    target: Target, start: Start, bent: Fit, slide: Picture, scene: Scene, thickness: float, softness: float
-) -> Registered:
+def _judged(target: Target, stained: Stained, start: Start, refined: _Refined) -> Registered:
     """Register halves of the slide again and see how far they part."""
+    bent, slide, scene, softness = refined.fit, refined.slide, refined.scene, refined.softness
     voxel = float(min(target.grid.spacing_um[1:]))
     points = slide.points_um.reshape(*slide.shape, 2)
     again = Schedule(4, in_plane_only=target.is_plane, keep_last=True, softness=softness)
@@ -266,9 +277,15 @@ def _judged(
     known = np.isfinite(bent.residual)
     folds = quality.jacobian(bent, points)
     moved = np.linalg.norm(quality.placed(bent, points) - quality.placed(start.flat, points), axis=-1)
+    seen, shown = scene, slide
+    if target.is_plane:
+        # Detail means the same at every level: not only the finest, which is all that the finest fit saw.
+        even = smooth_um(target, diagonal_um(target, stained, 1.0))
+        seen = volume_scene(target, slide.spacing_um, smooth_um=even)
+        shown = picture(stained, slide.spacing_um, smooth_um=even)
     score = quality.Score(
         ratio=bent.ratio,
-        detail=quality.explained_detail(bent, scene, slide),
+        detail=quality.explained_detail(bent, seen, shown),
         margin=start.margin,
         disagreement_um=float(apart[known].mean()) if known.any() else float("inf"),
         moved_um=float(np.median(moved[known])) if known.any() else float("inf"),
@@ -279,7 +296,7 @@ def _judged(
         fitted_um=slide.spacing_um,
     )
     sure = quality.confidence(bent, apart, folds, voxel_um=voxel, spacing_um=slide.spacing_um)
-    return Registered(bent, start.flat, slide, score, sure, apart, folds, thickness, start.tried)
+    return Registered(bent, start.flat, slide, score, sure, apart, folds, refined.thickness_um, start.tried)
 
 
 def _disagreement_um(scene: Scene, slide: Picture, bent: Fit, how: Schedule) -> Float32:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.stats import rankdata
 
 from tomostain.registration.coarse import Pose
 from tomostain.registration.modality import Float32, Float64, Stained, Target, colour_classes
@@ -92,15 +93,23 @@ class Picture:
 
 
 def picture(
-    stained: Stained, spacing_um: float, *, classes: int = 16, rich: bool = True, smooth_um: float | None = None
+    stained: Stained,
+    spacing_um: float,
+    *,
+    classes: int = 16,
+    rich: bool = True,
+    ranked: bool = False,
+    smooth_um: float | None = None,
 ) -> Picture:
     """Features of a slide at about ``spacing_um``: colour classes and, if ``rich``, densities at several scales.
 
+    With ``ranked`` the classes are those of the densities' ranks: as many pixels in one as in another, whatever the
+    section's thickness and however its tones are spread.
     With ``smooth_um`` (slide um) what is smooth over that length counts for less, as in the scene it is compared with.
     """
     level = stained.at_spacing(spacing_um)
     density = level.density
-    labels = colour_classes(density, classes)
+    labels = colour_classes(_ranks(density) if ranked else density, classes)
     columns = [(labels == k).astype(np.float32) for k in range(classes)]
     mean = density.mean(axis=2)
     columns += [density[..., i] for i in range(3)]
@@ -114,6 +123,12 @@ def picture(
     maps = [_detailed(np.asarray(c, dtype=np.float32), smooth_um, level.spacing_um) for c in columns]
     stack = np.stack(maps, axis=-1).reshape(-1, len(maps)).astype(np.float64)
     return Picture(points.reshape(-1, 2), stack, labels.shape, float(np.mean(level.spacing_um)), stained.extent_um)
+
+
+def _ranks(density: Float32) -> Float32:
+    """Each channel's ranks, evenly spread with the standard deviation that its densities have."""
+    even = rankdata(density.reshape(-1, density.shape[-1]), axis=0) / density[..., 0].size
+    return np.asarray(even.reshape(density.shape) * np.sqrt(12) * density.std(axis=(0, 1)), dtype=np.float32)
 
 
 def _detailed(values: Float32, smooth_um: float | None, spacing_um: tuple[float, ...]) -> Float32:
