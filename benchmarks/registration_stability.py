@@ -1,13 +1,13 @@
 """How far a registration moves when its images are changed in ways that must not matter.
 
-python benchmarks/registration_stability.py SHARED [--variants colour grey ...] [--starts 20] [--itk]
+python benchmarks/registration_stability.py SHARED [--variants colour grey ...] [--starts 20]
 
 The CT plane and the section of a rat jaw (shared data) are registered as they are; then with the section grey,
 inverted, cropped by a fifth, with noise added to the CT, and near priors that are displaced by up to 250 um along each
 axis and 10 degrees (`--variants start` measures these alone). Printed is how far each result lies from that of the
 colour section, which has no prior, on a grid of points in tissue, px. The landmarks of this pair are not here, so that
-nothing is tuned to them; the distance from the images' own rough alignment is a check of sanity, no error. With --itk
-SimpleITK's affine and B-spline registration stands beside.
+nothing is tuned to them; the distance from the images' own rough alignment is a check of sanity, no error. Elastix on
+the same images: registration_elastix.py.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from _results import Figure, save
-from registration import _itk
-from tomostain.images.geometry import Grid, Placement
+from tomostain.images.geometry import Grid
 from tomostain.images.image import Slide, Volume
 from tomostain.io.reference import read_reference
 from tomostain.io.slides import read_slide
@@ -31,7 +30,8 @@ from tomostain.io.volumes.options import VolumeOptions
 from tomostain.registration.align import align, placement_of
 from tomostain.registration.coarse import Attitude
 from tomostain.registration.hints import Hints
-from tomostain.registration.modality import Target, read_stained, read_target
+from tomostain.registration.modality import read_stained, read_target
+from tomostain.registration.quality import Score
 
 PIXEL_UM = 10.2
 CROP = 0.2
@@ -70,24 +70,18 @@ def variants(shared: Path, starts: int) -> list[Variant]:
     ]
 
 
-def registered(variant: Variant, way: str) -> tuple[Callable[[Any], Any], Any, float]:
+def registered(variant: Variant) -> tuple[Callable[[Any], Any], Score, float]:
     """Where whole-section pixels (n, 2) lie in the CT (n, 2) um, the score, and the seconds it took."""
     begun = time.perf_counter()
-    target = read_target(variant.ct)
     slide = Slide(variant.rgb, Grid(variant.rgb.shape[:2], (PIXEL_UM, PIXEL_UM)), name=variant.name)
     stained = read_stained(slide, PIXEL_UM)
-    offset = np.asarray(variant.offset_px)
-    middle = (stained.centre_px + offset) * PIXEL_UM
-    rng = np.random.default_rng(variant.start)
-    moved, turn = (rng.uniform(-250, 250, 2), rng.uniform(-10, 10)) if variant.start is not None else (np.zeros(2), 0.0)
-    pose = Attitude(0.0, 0.0, float(turn), False).pose(np.asarray([0.0, *(middle + moved)]), 1.0)
-    if way == "itk":
-        grid = target.grid  # its filters need several planes
-        deep = Grid((9, *grid.shape[1:]), grid.spacing_um, (-4 * grid.spacing_um[0], *grid.origin_um[1:]))
-        found: Any = _itk(Target(np.repeat(target.values, 9, axis=0), deep), stained, pose)[1]
-        return lambda px: found(px - offset)[:, 1:], None, time.perf_counter() - begun
-    done = align(target, stained, Hints(shrinkage=0.0), prior=pose if variant.start is not None else None)
-    placement: Placement = replace(placement_of(done, stained))
+    offset, prior = np.asarray(variant.offset_px), None
+    if variant.start is not None:
+        rng = np.random.default_rng(variant.start)
+        middle = (stained.centre_px + offset) * PIXEL_UM + rng.uniform(-250, 250, 2)
+        prior = Attitude(0.0, 0.0, float(rng.uniform(-10, 10)), False).pose(np.asarray([0.0, *middle]), 1.0)
+    done = align(read_target(variant.ct), stained, Hints(shrinkage=0.0), prior=prior)
+    placement = placement_of(done, stained)
     return lambda px: placement.slide_to_volume_um(px - offset)[:, 1:], done.score, time.perf_counter() - begun
 
 
@@ -106,28 +100,23 @@ def main() -> None:
     words.add_argument("shared", type=Path)
     words.add_argument("--variants", nargs="*", default=None)
     words.add_argument("--starts", type=int, default=3)
-    words.add_argument("--itk", action="store_true", help="SimpleITK instead of ours")
     asked = words.parse_args()
     every = variants(asked.shared, asked.starts)
-    px, way = points_in_tissue(every[0].rgb), "itk" if asked.itk else "ours"
-    reference, figures = None, []
+    px, reference, figures = points_in_tissue(every[0].rgb), None, []
     for variant in every:
         if asked.variants and variant.name.split()[0] not in asked.variants and variant.name != "colour":
             continue
-        place, score, seconds = registered(variant, way)
+        place, score, seconds = registered(variant)
         at = place(px) / PIXEL_UM
         reference = at if reference is None else reference
         apart, given = (np.linalg.norm(at - other, axis=1) for other in (reference, px))
         text = f"median {np.median(apart):.1f} px, 90th percentile {np.percentile(apart, 90):.1f} px"
-        if score is not None:
-            text += f"; expected error {score.expected_tre_um / PIXEL_UM:.1f} px, probability {score.probability:.0%}"
+        text += f"; expected error {score.expected_tre_um / PIXEL_UM:.1f} px, probability {score.probability:.0%}"
         rough = f"from the images' own alignment {np.median(given):.1f}, {np.percentile(given, 90):.1f} px"
-        print(f"{way}, {variant.name}: {text}; {rough}; {seconds:.0f} s", flush=True)
-        if score is not None:
-            print("   ", {k: round(float(v), 3) for k, v in vars(score).items()}, flush=True)
-        figures.append(Figure(f"{way}, {variant.name}", text, target="2 px"))
-    part = f"{'_itk' if asked.itk else ''}{'_starts' if asked.variants == ['start'] else ''}"
-    save(f"registration_stability{part}", figures)
+        print(f"{variant.name}: {text}; {rough}; {seconds:.0f} s", flush=True)
+        print("   ", {k: round(float(v), 3) for k, v in vars(score).items()}, flush=True)
+        figures.append(Figure(variant.name, text, target="2 px"))
+    save(f"registration_stability{'_starts' if asked.variants == ['start'] else ''}", figures)
 
 
 if __name__ == "__main__":
