@@ -91,7 +91,7 @@ def curve(results: dict[str, Any]) -> str:
             tables["scores"]["colour table"][metric]["mean"], color="0.5", ls="--", lw=1, label="colour table"
         )
         panel.set(title=plain_name(metric), xlabel="pairs")
-    panel.legend(frameon=False)
+    figure.legend(*panel.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=len(kinds) + 1)
     stream = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "sections", "svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})

@@ -22,6 +22,7 @@ from tomostain.registration import quality
 Floats = npt.NDArray[np.float64]
 RIGHT_VOXELS, RIGHT_SHARE = 5.0, 0.01
 """A placement is right up to so many voxels, or so much of the slide's diagonal, whichever is more."""
+POWERS = (1.0, 2.0, 3.0)
 _RIDGE = 1e-4
 
 
@@ -40,21 +41,24 @@ def weights_of(features: Floats, right: npt.NDArray[np.bool_]) -> Floats:
     return np.asarray(optimize.minimize(cost, np.zeros(features.shape[1])).x)
 
 
-def expected_of(factors: Floats, rows: list[dict[str, Any]]) -> Floats:
-    """Expected TRE with these factors of the halves' disagreement, what was moved without detail, and the diagonal."""
+def expected_of(factors: Floats, power: float, rows: list[dict[str, Any]]) -> Floats:
+    """Expected TRE with these factors of the halves' disagreement, of what was moved, and of the diagonal.
+
+    The last two count as far as detail does not bear them out, to the ``power`` and squared.
+    """
     unseen = 1 - np.clip([row["detail"] for row in rows], 0, 1)
-    parts = [[row["disagreement_um"], row["moved_um"], row["size_um"]] for row in rows]
-    return np.asarray(
-        np.linalg.norm(np.asarray(parts) * np.stack([0 * unseen + 1, unseen, unseen**2], 1) * factors, axis=1)
-    )
+    halves, moved, size = (np.asarray([row[key] for row in rows]) for key in ("disagreement_um", "moved_um", "size_um"))
+    return np.asarray(np.linalg.norm(factors * np.stack([halves, unseen**power * moved, unseen**2 * size], 1), axis=1))
 
 
-def factors_of(rows: list[dict[str, Any]]) -> Floats:
-    """The three factors of the expected TRE, by least squares of logarithms."""
+def factors_of(power: float, rows: list[dict[str, Any]]) -> Floats:
+    """The three factors, by least squares of logarithms; each specimen, and each kind of image, counts alike."""
     true = np.log([row["tre_um"] for row in rows])
+    kinds = [row["cohort"] for row in rows]
+    counts = np.asarray([1 / kinds.count(kind) for kind in kinds])
 
     def cost(logs: Floats) -> float:
-        return float(((np.log(expected_of(np.exp(logs), rows)) - true) ** 2).mean())
+        return float(counts @ (np.log(expected_of(np.exp(logs), power, rows)) - true) ** 2)
 
     start = np.log([quality.ERROR_HALVES, quality.ERROR_MOVED, quality.ERROR_SIZE])
     return np.asarray(np.exp(optimize.minimize(cost, start, method="Nelder-Mead").x))
@@ -86,17 +90,24 @@ def main(files: list[Path]) -> None:
         )
     good = [row for row, ok in zip(rows, right, strict=True) if ok]
     true = np.asarray([row["tre_um"] for row in good])
-    print("ERROR_HALVES, ERROR_MOVED, ERROR_SIZE =", tuple(float(f"{f:.2g}") for f in factors_of(good)))
     used = np.asarray([quality.ERROR_HALVES, quality.ERROR_MOVED, quality.ERROR_SIZE])
-    apart = left_out(good, lambda rest, out: expected_of(factors_of([good[n] for n in rest]), [good[n] for n in out]))
-    for name, expected in (("in use", expected_of(used, good)), ("fitted, left out", apart)):
+    ways = {"in use": expected_of(used, quality.ERROR_POWER, good)}
+    for power in POWERS:
+        print(f"power {power:g}: ERROR_HALVES, _MOVED, _SIZE =", [float(f"{f:.2g}") for f in factors_of(power, good)])
+
+        def apart(rest: list[int], out: list[int], power: float = power) -> Floats:
+            return expected_of(factors_of(power, [good[n] for n in rest]), power, [good[n] for n in out])
+
+        ways[f"power {power:g}, left out"] = left_out(good, apart)
+    for name, expected in ways.items():
         for cohort in (None, *sorted({row["cohort"] for row in good})):
             chosen = np.asarray([cohort in (None, row["cohort"]) for row in good])
             ratio = expected[chosen] / true[chosen]
             alike = stats.spearmanr(expected[chosen], true[chosen]).statistic if chosen.sum() > 2 else np.nan
             print(
                 f"{name}, {cohort or 'all'}: expected over true {np.median(ratio):.2f} in the median of {len(ratio)}, "
-                f"{np.mean((ratio >= 0.5) & (ratio <= 2)):.0%} within 0.5 to 2; rank correlation {alike:.2f}"
+                f"{np.mean((ratio >= 0.5) & (ratio <= 2)):.0%} within 0.5 to 2, error of its logarithm "
+                f"{np.sqrt(np.mean(np.log(ratio) ** 2)):.2f}; rank correlation {alike:.2f}"
             )
 
 
