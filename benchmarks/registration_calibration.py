@@ -22,7 +22,7 @@ from tomostain.registration import quality
 Floats = npt.NDArray[np.float64]
 RIGHT_VOXELS, RIGHT_SHARE = 5.0, 0.01
 """A placement is right up to so many voxels, or so much of the slide's diagonal, whichever is more."""
-POWERS = (1.0, 2.0, 3.0)
+IN_USE = (quality.ERROR_HALVES, quality.ERROR_SIZE)
 _RIDGE = 1e-4
 
 
@@ -41,27 +41,23 @@ def weights_of(features: Floats, right: npt.NDArray[np.bool_]) -> Floats:
     return np.asarray(optimize.minimize(cost, np.zeros(features.shape[1])).x)
 
 
-def expected_of(factors: Floats, power: float, rows: list[dict[str, Any]]) -> Floats:
-    """Expected TRE with these factors of the halves' disagreement, of what was moved, and of the diagonal.
-
-    The last two count as far as detail does not bear them out, to the ``power`` and squared.
-    """
+def expected_of(factors: Floats, rows: list[dict[str, Any]]) -> Floats:
+    """Expected TRE, um, with these factors of the halves' disagreement and of the diagonal without detail."""
     unseen = 1 - np.clip([row["detail"] for row in rows], 0, 1)
-    halves, moved, size = (np.asarray([row[key] for row in rows]) for key in ("disagreement_um", "moved_um", "size_um"))
-    return np.asarray(np.linalg.norm(factors * np.stack([halves, unseen**power * moved, unseen**2 * size], 1), axis=1))
+    halves, size = (np.asarray([row[key] for row in rows]) for key in ("disagreement_um", "size_um"))
+    return np.asarray(np.hypot(factors[0] * halves, factors[1] * unseen**2 * size))
 
 
-def factors_of(power: float, rows: list[dict[str, Any]]) -> Floats:
-    """The three factors, by least squares of logarithms; each specimen, and each kind of image, counts alike."""
+def factors_of(rows: list[dict[str, Any]]) -> Floats:
+    """The two factors, by least squares of logarithms; every cohort counts alike."""
     true = np.log([row["tre_um"] for row in rows])
     kinds = [row["cohort"] for row in rows]
     counts = np.asarray([1 / kinds.count(kind) for kind in kinds])
 
     def cost(logs: Floats) -> float:
-        return float(counts @ (np.log(expected_of(np.exp(logs), power, rows)) - true) ** 2)
+        return float(counts @ (np.log(expected_of(np.exp(logs), rows)) - true) ** 2)
 
-    start = np.log([quality.ERROR_HALVES, quality.ERROR_MOVED, quality.ERROR_SIZE])
-    return np.asarray(np.exp(optimize.minimize(cost, start, method="Nelder-Mead").x))
+    return np.asarray(np.exp(optimize.minimize(cost, np.log(IN_USE), method="Nelder-Mead").x))
 
 
 def left_out(rows: list[dict[str, Any]], fit_and_judge: Callable[[list[int], list[int]], Floats]) -> Floats:
@@ -90,15 +86,9 @@ def main(files: list[Path]) -> None:
         )
     good = [row for row, ok in zip(rows, right, strict=True) if ok]
     true = np.asarray([row["tre_um"] for row in good])
-    used = np.asarray([quality.ERROR_HALVES, quality.ERROR_MOVED, quality.ERROR_SIZE])
-    ways = {"in use": expected_of(used, quality.ERROR_POWER, good)}
-    for power in POWERS:
-        print(f"power {power:g}: ERROR_HALVES, _MOVED, _SIZE =", [float(f"{f:.2g}") for f in factors_of(power, good)])
-
-        def apart(rest: list[int], out: list[int], power: float = power) -> Floats:
-            return expected_of(factors_of(power, [good[n] for n in rest]), power, [good[n] for n in out])
-
-        ways[f"power {power:g}, left out"] = left_out(good, apart)
+    print("ERROR_HALVES, ERROR_SIZE =", tuple(float(f"{f:.2g}") for f in factors_of(good)))
+    apart = left_out(good, lambda rest, out: expected_of(factors_of([good[n] for n in rest]), [good[n] for n in out]))
+    ways = {"in use": expected_of(np.asarray(IN_USE), good), "fitted, left out": apart}
     for name, expected in ways.items():
         for cohort in (None, *sorted({row["cohort"] for row in good})):
             chosen = np.asarray([cohort in (None, row["cohort"]) for row in good])

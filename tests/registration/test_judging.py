@@ -14,7 +14,7 @@ from tomostain.registration.scene import picture, volume_scene
 
 def score(**changed):
     right = {"ratio": 0.9, "detail": 0.7, "margin": 0.4, "disagreement_um": 3.0, "inside": 0.9}
-    right |= {"moved_um": 3.0, "softness": 1.0, "size_um": 1000.0}
+    right |= {"softness": 1.0, "size_um": 1000.0}
     return quality.Score(**{**right, **changed}, voxel_um=5.0, fitted_um=10.0)
 
 
@@ -82,12 +82,12 @@ def test_a_slide_that_lies_mostly_outside_the_volume_is_less_probable_and_says_s
     assert "only 20% of the slide lies in the volume" in score(**weak, inside=0.2).fault()
 
 
-def test_what_was_moved_without_detail_is_expected_to_be_wrong():
-    expected = {
-        key: score(moved_um=40.0, detail=detail).expected_tre_um for key, detail in (("seen", 0.9), ("not", 0.2))
-    }
-    assert expected["not"] > 4 * expected["seen"]
-    assert score(detail=0.2, moved_um=40.0).uncertain
+def test_halves_that_agree_are_not_believed_where_no_detail_is_seen():
+    agreed = {"disagreement_um": 0.5, "size_um": 6000.0}
+    expected = {key: score(**agreed, detail=detail).expected_tre_um for key, detail in (("seen", 0.9), ("not", 0.2))}
+    assert expected["seen"] == pytest.approx(np.hypot(0.55, 0.36), rel=1e-6)
+    assert expected["not"] == pytest.approx(np.hypot(0.55, 23.04), rel=1e-6)
+    assert score(**agreed, detail=0.2).uncertain
     assert not score().uncertain
 
 

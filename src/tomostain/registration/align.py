@@ -276,7 +276,6 @@ def _judged(target: Target, stained: Stained, start: Start, refined: _Refined) -
     apart = _disagreement_um(scene, slide, bent, again)
     known = np.isfinite(bent.residual)
     folds = quality.jacobian(bent, points)
-    moved = np.linalg.norm(quality.placed(bent, points) - quality.placed(start.flat, points), axis=-1)
     seen, shown = scene, slide
     if target.is_plane:
         # Detail means the same at every level: not only the finest, which is all that the finest fit saw.
@@ -288,7 +287,6 @@ def _judged(target: Target, stained: Stained, start: Start, refined: _Refined) -
         detail=quality.explained_detail(bent, seen, shown),
         margin=start.margin,
         disagreement_um=float(apart[known].mean()) if known.any() else float("inf"),
-        moved_um=float(np.median(moved[known])) if known.any() else float("inf"),
         softness=softness,
         size_um=float(np.linalg.norm(slide.extent_um)),
         inside=bent.inside,
@@ -352,7 +350,6 @@ def placement_of(done: Registered, stained: Stained) -> Placement:
             "detail": done.score.detail,
             "margin": done.score.margin,
             "disagreement_um": done.score.disagreement_um,
-            "moved_um": done.score.moved_um,
             "softness": done.score.softness,
             "inside": done.score.inside,
         },
