@@ -158,7 +158,7 @@ def test_an_unsure_placement_asks_to_be_checked_everywhere(lab, registered, monk
             name="a",
         )
     assert made.notes["check"] is True
-    score = quality.Score(0.9, 0.45, 0.2, 4.0, 4.0, 1.0, 1000.0, 0.9, 5.0, 5.0)
+    score = quality.Score(0.9, 0.45, 0.2, 4.0, 1.0, 1000.0, 0.9, 5.0, 5.0)
     assert quality.ACCEPTED <= score.probability < quality.CHECKED
     assert score.uncertain
 
