@@ -25,6 +25,14 @@ def start(*words, **environment):
     raise AssertionError(f"no address; it ended with {process.wait()}")
 
 
+def ended(process):
+    """What a command printed after its address, when it was interrupted; `communicate` would drop lines read ahead."""
+    process.send_signal(signal.SIGINT)
+    with process:
+        err, out = process.stderr.read(), process.stdout.read()
+    return process.returncode, out, err
+
+
 def test_landmarks_are_saved_through_the_page_and_the_next_command_is_printed(specimen, tmp_path):
     points = tmp_path / "points.csv"
     words = ("landmarks", specimen / "ct.ome.zarr", specimen / "slide.tif", points)
@@ -35,9 +43,8 @@ def test_landmarks_are_saved_through_the_page_and_the_next_command_is_printed(sp
     sent = [{"name": f"p{i}", "slide_px": [i * 9.0, i * i], "volume_um": [3.0, i, 2 * i]} for i in range(5)]
     request = urllib.request.Request(f"{address}save", data=json.dumps({"points": sent}).encode(), method="POST")
     assert json.loads(urllib.request.urlopen(request, timeout=240).read())["saved"] == 5
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0
+    code, out, err = ended(process)
+    assert code == 0
     assert out.strip() == str(points)
     assert re.search(r"ssh -N -L (\d+):127\.0\.0\.1:\1 \S+@10\.0\.0\.1", err)
     assert f"--landmarks {points}" in err
